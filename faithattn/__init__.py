@@ -1,0 +1,125 @@
+"""Attention-faithfulness metrics for any PyTorch model.
+
+Names are imported when they are first used: ``import faithattn`` alone does
+not load PyTorch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from faithattn._memory import memory_budget
+    from faithattn.adapters.contract import check_adapter
+    from faithattn.adapters.protocol import (
+        AttentionModel,
+        Run,
+        SupportsRemoval,
+        SupportsReplay,
+        SupportsSelection,
+    )
+    from faithattn.adapters.torch_adapter import TorchAdapter, adapt
+    from faithattn.adapters.view import AttentionView
+    from faithattn.errors import AdapterError
+    from faithattn.importance.gradient import gradient_importance
+    from faithattn.importance.leave_one_out import leave_one_out_importance
+    from faithattn.measures.divergence import (
+        jensen_shannon_divergence,
+        kl_divergence,
+        total_variation_distance,
+    )
+    from faithattn.measures.draws import permute_attention
+    from faithattn.measures.rank import (
+        RankCorrelation,
+        kendall_tau,
+        rank_correlation,
+        top_k_kendall,
+    )
+    from faithattn.metrics.adversarial import adversarial_attention
+    from faithattn.metrics.correlation import gradient_correlation, loo_correlation
+    from faithattn.metrics.permutation import permutation_test
+    from faithattn.results import AdversarialResult, Correlation, PermutationResult
+    from faithattn.statistics import Statistics, Summary
+
+__all__ = [
+    "AdapterError",
+    "AdversarialResult",
+    "AttentionModel",
+    "AttentionView",
+    "Correlation",
+    "PermutationResult",
+    "RankCorrelation",
+    "Run",
+    "Statistics",
+    "Summary",
+    "SupportsRemoval",
+    "SupportsReplay",
+    "SupportsSelection",
+    "TorchAdapter",
+    "__version__",
+    "adapt",
+    "adversarial_attention",
+    "check_adapter",
+    "gradient_correlation",
+    "gradient_importance",
+    "jensen_shannon_divergence",
+    "kendall_tau",
+    "kl_divergence",
+    "leave_one_out_importance",
+    "loo_correlation",
+    "memory_budget",
+    "permutation_test",
+    "permute_attention",
+    "rank_correlation",
+    "top_k_kendall",
+    "total_variation_distance",
+]
+
+_HOMES = {
+    "_memory": ["memory_budget"],
+    "adapters.contract": ["check_adapter"],
+    "adapters.protocol": [
+        "AttentionModel",
+        "Run",
+        "SupportsRemoval",
+        "SupportsReplay",
+        "SupportsSelection",
+    ],
+    "adapters.torch_adapter": ["TorchAdapter", "adapt"],
+    "adapters.view": ["AttentionView"],
+    "errors": ["AdapterError"],
+    "importance.gradient": ["gradient_importance"],
+    "importance.leave_one_out": ["leave_one_out_importance"],
+    "measures.divergence": [
+        "jensen_shannon_divergence",
+        "kl_divergence",
+        "total_variation_distance",
+    ],
+    "measures.draws": ["permute_attention"],
+    "measures.rank": ["RankCorrelation", "kendall_tau", "rank_correlation", "top_k_kendall"],
+    "metrics.adversarial": ["adversarial_attention"],
+    "metrics.correlation": ["gradient_correlation", "loo_correlation"],
+    "metrics.permutation": ["permutation_test"],
+    "results": ["AdversarialResult", "Correlation", "PermutationResult"],
+    "statistics": ["Statistics", "Summary"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+try:
+    __version__ = version("faithattn")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"faithattn.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
