@@ -1,0 +1,45 @@
+"""Dense ranks of many rows, with near-ties merged and masked positions set aside."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from faithattn.measures._inversions import argsort, index_dtype
+
+
+class RowRanks(NamedTuple):
+    """Ranks of each row's positions from 0, tied positions alike."""
+
+    ranks: Tensor  # (rows, positions); masked positions take the last ranks, in order
+    distinct: Tensor  # (rows,) how many ranks the positions that take part have
+    defined: Tensor  # (rows,) False where a position that takes part is nan
+
+
+def row_ranks(values: Tensor, mask: Tensor | None, tolerance: Tensor | float = 0) -> RowRanks:
+    """Ranks ``values`` (rows, positions >= 2); neighbours within ``tolerance`` (rows, 1) tie."""
+    if mask is not None:
+        # Infinity, not nan: NumPy sorts rows with nan by a slower route.
+        values = values.masked_fill(~mask, math.inf)
+    order = argsort(values)
+    ascending = values.gather(1, order)
+    ascending_ranks = dense_ranks(ascending, tolerance)
+    ranks = torch.empty_like(ascending_ranks).scatter_(1, order, ascending_ranks)
+    defined = ~ascending[:, -1].isnan()
+    if mask is None:
+        return RowRanks(ranks, ascending_ranks[:, -1].long() + 1, defined)
+    distinct = ranks.where(mask, -1).amax(1).long() + 1
+    last = mask.sum(1, keepdim=True) - 1 + (~mask).cumsum(1)
+    return RowRanks(torch.where(mask, ranks, last.to(ranks.dtype)), distinct, defined)
+
+
+def dense_ranks(ascending: Tensor, tolerance: Tensor | float = 0) -> Tensor:
+    """Ranks sorted rows (rows, positions >= 2) from 0; a gap above ``tolerance`` is a new rank."""
+    # The comparison is False for nan and for two infinities, so neither starts a new rank.
+    rises = ascending[:, 1:] - ascending[:, :-1] > tolerance
+    ranks = torch.zeros_like(ascending, dtype=index_dtype(ascending.shape[1]))
+    torch.cumsum(rises, 1, dtype=ranks.dtype, out=ranks[:, 1:])
+    return ranks

@@ -1,0 +1,190 @@
+"""Random draws that are a function of (seed, instance, draw, position).
+
+No stream, no generator state: a counter is hashed (SplitMix64), so that a
+draw does not depend on batch size, padding, chunks, processes or device.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import torch
+from torch import Tensor
+
+from faithattn._checks import require_count, require_device, require_floating, require_mask
+from faithattn._memory import chunk_size
+from faithattn.measures.divergence import check_rows
+
+_GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as a signed 64-bit number
+_POSITION_BITS = 22  # low bits of a sort key that carry the position
+_MASKED_KEY = torch.iinfo(torch.int64).max >> _POSITION_BITS << _POSITION_BITS
+
+
+def permute_attention(
+    attention: Tensor,
+    *,
+    mask: Tensor,
+    n_permutations: int,
+    seed: int | None,
+    instances: Tensor | None = None,
+) -> Tensor:
+    """Shuffles attention rows over their real positions.
+
+    Every permutation of the positions where ``mask`` is True is equally
+    likely; weights elsewhere stay where they are. The draws are a function of
+    (seed, instance, draw, position): the same instance gets the same shuffles
+    in any batch, with any padding, on any device.
+
+    Args:
+        attention: Attention rows, shape ``(B, L)``, floating point.
+        mask: True at the positions to shuffle, shape ``(B, L)``, bool.
+        n_permutations: Number P of shuffles of each row, at least 1.
+        seed: Any whole number; None draws a fresh one.
+        instances: Ids of the rows, shape ``(B,)``, int64; default ``arange(B)``.
+
+    Returns:
+        Shuffled rows, shape ``(B, P, L)``, dtype of ``attention``.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If shapes or devices differ, or a row is no distribution.
+
+    References:
+        Jain & Wallace (2019), "Attention is not Explanation", section 4.2.1;
+        Steele et al. (2014), "Fast splittable pseudorandom number generators".
+
+    Examples:
+        >>> import torch
+        >>> row = torch.tensor([[0.7, 0.2, 0.1, 0.0]])
+        >>> real = torch.tensor([[True, True, True, False]])
+        >>> permute_attention(row, mask=real, n_permutations=3, seed=0)
+        tensor([[[0.7000, 0.2000, 0.1000, 0.0000],
+                 [0.1000, 0.2000, 0.7000, 0.0000],
+                 [0.1000, 0.2000, 0.7000, 0.0000]]])
+    """
+    rows = _check_attention(attention)
+    valid = require_mask(mask, "attention", rows)
+    count = require_count("n_permutations", n_permutations)
+    ids = instance_ids(instances, rows)
+    seed = fresh_seed(seed)
+    step = chunk_size(rows.numel(), bytes_per_element=40)
+    chunks = [
+        shuffle_rows(rows[:, None], valid[:, None], sort_keys(seed, ids, first, last, valid))
+        for first, last in spans(count, step)
+    ]
+    return torch.cat(chunks, 1)[:, :, 0]
+
+
+def spans(count: int, step: int) -> list[tuple[int, int]]:
+    """Cuts ``range(count)`` into [first, last) pieces of at most ``step``."""
+    return [(first, min(first + step, count)) for first in range(0, count, step)]
+
+
+def fresh_seed(seed: int | None) -> int:
+    """Returns the seed, or a new one from the operating system."""
+    if seed is None:
+        return secrets.randbits(31)
+    return require_count("seed", seed, least=-(2**63))
+
+
+def instance_ids(instances: Tensor | None, like: Tensor) -> Tensor:
+    """Returns int64 ids (B,) of the rows of ``like``."""
+    size = like.shape[0]
+    if instances is None:
+        return torch.arange(size, device=like.device)
+    if not isinstance(instances, Tensor) or instances.dtype != torch.int64:
+        got = getattr(instances, "dtype", type(instances).__name__)
+        raise TypeError(f"instances must be an int64 tensor; got {got}. Use torch.arange.")
+    if instances.shape != (size,):
+        raise ValueError(
+            f"instances must have one id per row, shape ({size},); got {tuple(instances.shape)}. "
+            "Pass the running numbers of the rows."
+        )
+    require_device("instances", instances, "attention", like)
+    return instances
+
+
+def sort_keys(seed: int, ids: Tensor, first: int, last: int, valid: Tensor) -> Tensor:
+    """Sort keys (B, last - first, L) of draws first..last; ties are impossible.
+
+    A position is counted among the valid ones, so padding on either side
+    leaves its key alone; it also fills the low bits of the key.
+    """
+    rank = (valid.long().cumsum(-1) - 1).clamp_min(0)
+    hashed = _hash(seed, ids, first, last, rank)
+    column = torch.arange(valid.shape[-1], device=valid.device)
+    return hashed.bitwise_and_(-1 << _POSITION_BITS).bitwise_or_(column)
+
+
+def shuffle_rows(rows: Tensor, valid: Tensor, keys: Tensor) -> Tensor:
+    """Reorders rows (B, R, L) by keys (B, P, L) within valid (B, R, L): (B, P, R, L).
+
+    Sorting keys whose low bits are the position, values alone, is several
+    times faster than an argsort.
+    """
+    lanes = rows.shape[1]
+    keys = keys[:, :, None].expand(-1, -1, lanes, -1)
+    kept = valid[:, None]
+    masked = _MASKED_KEY | torch.arange(rows.shape[-1], device=rows.device)
+    order = _sorted(torch.where(kept, keys, masked)).bitwise_and_((1 << _POSITION_BITS) - 1)
+    shuffled = rows[:, None].expand(order.shape).gather(-1, order)
+    slots = valid.logical_not().byte().argsort(dim=-1, stable=True)
+    if torch.equal(slots, torch.arange(rows.shape[-1], device=rows.device).expand_as(slots)):
+        return shuffled
+    return torch.empty_like(shuffled).scatter_(-1, slots[:, None].expand(order.shape), shuffled)
+
+
+def normal_noise(seed: int, ids: Tensor, draws: int, valid: Tensor) -> Tensor:
+    """Standard normal numbers (draws, B, L) in float64."""
+    rank = (valid.long().cumsum(-1) - 1).clamp_min(0)
+    bits = _hash(seed ^ 0x6E6F726D616C, ids, 0, draws, rank)
+    uniform = ((bits >> 12) & ((1 << 52) - 1)).double().add_(0.5).mul_(2.0**-52)
+    noise: Tensor = torch.special.ndtri(uniform).transpose(0, 1)
+    return noise
+
+
+def _hash(seed: int, ids: Tensor, first: int, last: int, rank: Tensor) -> Tensor:
+    """Hashes (seed, instance, draw, position) to 64 bits, shape (B, draws, L)."""
+    base = _mix(torch.full_like(ids, _signed(seed * _GOLDEN)))
+    base = _mix(base + ids * _GOLDEN)
+    draws = torch.arange(first + 1, last + 1, device=ids.device)
+    base = _mix(base[:, None] + draws * _GOLDEN)
+    return _mix(base[:, :, None] + (rank[:, None] + 1) * _GOLDEN)
+
+
+def _mix(bits: Tensor) -> Tensor:
+    """The SplitMix64 finaliser, in place; shifts are made logical by masks."""
+    bits = bits.bitwise_xor_((bits >> 30).bitwise_and_((1 << 34) - 1)).mul_(-4658895280553007687)
+    bits = bits.bitwise_xor_((bits >> 27).bitwise_and_((1 << 37) - 1)).mul_(-7723592293110705685)
+    return bits.bitwise_xor_((bits >> 31).bitwise_and_((1 << 33) - 1))
+
+
+def _signed(value: int) -> int:
+    """Wraps a Python integer to a signed 64-bit number."""
+    return (value + 2**63) % 2**64 - 2**63
+
+
+def _sorted(keys: Tensor) -> Tensor:
+    """Sorts the last dimension; NumPy's vectorised sort is the fastest on a CPU."""
+    if keys.is_cpu:
+        array = keys.numpy()
+        array.sort(axis=-1)
+        return keys
+    return keys.sort(dim=-1).values
+
+
+def _check_attention(attention: object) -> Tensor:
+    """Requires attention rows (B, L) that are distributions."""
+    rows = require_floating("attention", attention)
+    if rows.ndim != 2 or rows.shape[0] == 0 or rows.shape[1] == 0:
+        raise ValueError(
+            "attention must have shape (batch, positions), neither empty; got "
+            f"{tuple(rows.shape)}. Add or choose dimensions."
+        )
+    if rows.shape[1] > 1 << _POSITION_BITS:
+        raise ValueError(
+            f"attention must have at most {1 << _POSITION_BITS} positions; got {rows.shape[1]}. "
+            "Split the document."
+        )
+    check_rows("attention", rows.detach(), rows.dtype)
+    return rows

@@ -1,0 +1,58 @@
+"""From logits to probabilities, and how far two outputs are apart."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from faithattn.measures.divergence import variation
+
+OUTPUTS = ("auto", "sigmoid", "softmax", "identity")
+
+
+def resolve_output(output: str, n_outputs: int) -> str:
+    """Returns what ``auto`` stands for: one logit is a sigmoid, several a softmax."""
+    if output not in OUTPUTS:
+        raise ValueError(
+            f"output must be one of {', '.join(OUTPUTS)}; got {output!r}. "
+            "Set it on the adapter or in adapt(...)."
+        )
+    if output == "auto":
+        return "sigmoid" if n_outputs == 1 else "softmax"
+    return output
+
+
+def probabilities(logits: Tensor, output: str) -> Tensor:
+    """Squashes ``(..., C)`` logits; half precision is widened first."""
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    if output == "sigmoid":
+        return wide.sigmoid()
+    return wide.softmax(-1) if output == "softmax" else wide
+
+
+def output_distance(p: Tensor, q: Tensor, output: str) -> Tensor:
+    """Total variation of outputs ``(..., C) -> (...)``.
+
+    One sigmoid is the two-class distribution, so the distance is |p - q|;
+    several are independent labels, whose distances are averaged; regression
+    outputs give the mean absolute difference in their own units.
+    """
+    return variation(p, q) if output == "softmax" else (p - q).abs().mean(-1)
+
+
+def predicted_class(outputs: Tensor, output: str) -> Tensor:
+    """The predicted class ``(B,)``; -1 where there is none (labels, regression)."""
+    if output == "softmax":
+        return outputs.argmax(-1)
+    if output == "sigmoid" and outputs.shape[-1] == 1:
+        return (outputs[..., 0] > 0.5).long()
+    return outputs.new_full(outputs.shape[:-1], -1, dtype=torch.long)
+
+
+def class_probability(outputs: Tensor, target: Tensor, output: str) -> Tensor:
+    """The probability of class ``target`` (B,), broadcast over leading dimensions."""
+    if output == "sigmoid" and outputs.shape[-1] == 1:
+        positive = outputs[..., 0]
+        return torch.where(target == 1, positive, 1 - positive)
+    index = target.expand(outputs.shape[:-1]).unsqueeze(-1)
+    return outputs.gather(-1, index).squeeze(-1)
