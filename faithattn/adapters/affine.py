@@ -1,0 +1,74 @@
+"""Logits that are affine in the chosen rows: found by differentiation, checked on random points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from faithattn.adapters.reading import Reading
+from faithattn.measures.draws import normal_noise
+
+_CHECK_POINTS = 4
+_MOST_OUTPUTS = 16  # one backward pass each; beyond, the replay itself is as quick
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``logits = sum over rows and positions of weight * scores + constant``.
+
+    Attributes:
+        scores: ``(B, R * L, C)``.
+        constant: ``(B, C)``.
+    """
+
+    scores: Tensor
+    constant: Tensor
+
+    def logits(self, rows: Tensor) -> Tensor:
+        """Logits ``(B, K, C)`` of rows ``(B, K, R, L)``."""
+        return torch.baddbmm(self.constant[:, None], rows.flatten(2), self.scores)
+
+
+def find_affine(reading: Reading) -> Affine | None:
+    """The affine form of the logits in the rows, or None if this batch refutes it."""
+    rows = reading.rows.conditional
+    if reading.outputs.shape[-1] > _MOST_OUTPUTS:
+        return None
+    with torch.enable_grad():
+        point = rows[None].detach().requires_grad_()
+        logits = _replay_logits(reading, point)[0]
+        if not logits.requires_grad:
+            return None
+        count = logits.shape[-1]
+        scores = torch.stack(
+            [
+                torch.autograd.grad(logits[:, c].sum(), point, retain_graph=c + 1 < count)[0][0]
+                for c in range(count)
+            ],
+            -1,
+        ).flatten(1, 2)
+    constant = logits.detach() - torch.bmm(rows.flatten(1)[:, None], scores)[:, 0]
+    affine = Affine(scores, constant)
+    return affine if _holds(reading, affine) else None
+
+
+def _holds(reading: Reading, affine: Affine) -> bool:
+    """Compares with the model itself at random points of the simplex."""
+    rows = reading.rows
+    ids = torch.arange(rows.mask.shape[0], device=rows.mask.device)
+    noise = normal_noise(0, ids, _CHECK_POINTS, rows.mask).to(rows.conditional.dtype)
+    spread = (3 * noise[:, :, None]).expand(-1, *rows.valid.shape)
+    points = spread.masked_fill(~rows.valid, -torch.inf).softmax(-1).nan_to_num(0)
+    with torch.no_grad():
+        actual = _replay_logits(reading, points)
+    expected = affine.logits(points.transpose(0, 1)).transpose(0, 1)
+    scale = 1 + affine.scores.abs().amax() + affine.constant.abs().amax()
+    return bool((actual - expected).abs().max() <= _TOLERANCE * scale)
+
+
+def _replay_logits(reading: Reading, rows: Tensor) -> Tensor:
+    logits = reading.replay_override(reading.rows.override(rows))
+    return logits if logits.dtype == torch.float64 else logits.float()

@@ -1,0 +1,128 @@
+"""A run is checked before anything is computed from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from faithattn.adapters.protocol import Run
+from faithattn.errors import AdapterError
+
+_LAYOUTS = "(B, Lk), (B, Lq, Lk) or (B, H, Lq, Lk)"
+
+
+def validate_run(run: object) -> None:
+    """Raises AdapterError with the first violation of a run."""
+    for violation in run_violations(run):
+        raise AdapterError(violation)
+
+
+def run_violations(run: object) -> list[str]:
+    """Every rule of the contract that a run's values break."""
+    if not isinstance(run, Run):
+        return [f"run must return a faithattn.Run; got {type(run).__name__}. Build one."]
+    found = _logits(run.logits)
+    if found:
+        return found
+    size = run.logits.shape[0]
+    if not isinstance(run.attention, Mapping) or not run.attention:
+        return ["attention must hold at least one site; got none. Name the weights it uses."]
+    for name, value in run.attention.items():
+        found += _attention(name, value, size)
+    if found:
+        return found
+    for name, value in run.attention.items():
+        found += _mask(run, name, value)
+    for name, value in run.features.items():
+        found += _feature(name, value, size)
+    return found
+
+
+def _logits(logits: object) -> list[str]:
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        got = getattr(logits, "dtype", type(logits).__name__)
+        return [f"logits must be a floating-point tensor; got {got}. Return them before argmax."]
+    if logits.ndim != 2 or logits.numel() == 0:
+        return [
+            f"logits must have shape (batch, outputs), neither empty; got {tuple(logits.shape)}. "
+            "Reduce or unsqueeze, or pass logits= to adapt()."
+        ]
+    return _finite("logits", logits)
+
+
+def _attention(name: str, value: object, size: int) -> list[str]:
+    label = f"attention[{name!r}]"
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return [f"{label} must be a floating-point tensor; got {type(value).__name__}."]
+    if value.ndim not in (2, 3, 4) or value.shape[0] != size or value.shape[-1] == 0:
+        return [
+            f"{label} must have shape {_LAYOUTS} with B = {size}; got {tuple(value.shape)}. "
+            "Put the batch first and the keys last."
+        ]
+    found = _finite(label, value)
+    if found:
+        return found
+    wide = value.detach().float()
+    if (wide < 0).any():
+        return [f"{label} must not be negative; got {float(wide.min()):.4g}. Pass weights."]
+    sums = wide.sum(-1)
+    tolerance = 1e-3 if value.dtype in (torch.float32, torch.float64) else 2e-2
+    off = ((sums - 1).abs() > tolerance) & (sums != 0)
+    if off.any():
+        row = tuple(int(index) for index in off.nonzero()[0])
+        return [
+            f"{label} must have rows that sum to 1; got {float(sums[row]):.4g} in row {row}. "
+            "Return the weights after normalising and before dropout."
+        ]
+    return []
+
+
+def _mask(run: Run, name: str, value: Tensor) -> list[str]:
+    if isinstance(run.mask, Mapping):
+        mask = run.mask.get(name)
+        if mask is None:  # a mask under a feature's name is looked up through the view
+            return []
+        label = f"mask[{name!r}]"
+    else:
+        mask, label = run.mask, "mask"
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = getattr(mask, "dtype", type(mask).__name__)
+        return [f"{label} must be a boolean tensor, True at real positions; got {got}."]
+    expected = (value.shape[0], value.shape[-1])
+    if mask.shape != expected and isinstance(run.mask, Mapping):
+        return [f"{label} must have shape {expected}; got {tuple(mask.shape)}."]
+    if mask.shape != expected and len(run.attention) == 1:
+        return [
+            f"{label} must have shape {expected}, as the keys of {name!r}; "
+            f"got {tuple(mask.shape)}. Return one flag a position."
+        ]
+    if mask.device != value.device:
+        return [f"{label} must be on the device of the attention; got {mask.device}."]
+    return []
+
+
+def _feature(name: str, value: object, size: int) -> list[str]:
+    label = f"features[{name!r}]"
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return [f"{label} must be a floating-point tensor; got {type(value).__name__}."]
+    if value.ndim != 3 or value.shape[0] != size:
+        return [
+            f"{label} must have shape (B, L, E) with B = {size}; got {tuple(value.shape)}. "
+            "Return the embedded inputs."
+        ]
+    return _finite(label, value)
+
+
+def _finite(label: str, value: Tensor) -> list[str]:
+    """Names the first instance with NaN or infinity, if any."""
+    value = value.detach()
+    if bool(torch.isfinite(value.sum(dtype=torch.float64))):  # one pass settles the usual case
+        return []
+    good = torch.isfinite(value).flatten(1).all(1)
+    bad = (~good).nonzero()[:, 0].tolist()
+    return [
+        f"{label} must be finite; got NaN or infinity in instance {bad[0]} "
+        f"({len(bad)} of {len(good)} instances). Check the model, or leave those instances out."
+    ]
