@@ -1,0 +1,1 @@
+"""Scores to hold an explanation against: gradient and leave-one-out."""

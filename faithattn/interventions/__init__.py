@@ -1,0 +1,1 @@
+"""What is changed: the attention, or the inputs."""

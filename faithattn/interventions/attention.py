@@ -1,0 +1,22 @@
+"""Changes to attention rows that leave the model's inputs alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def without_position(conditional: Tensor, first: int, last: int, *, renormalize: bool) -> Tensor:
+    """Rows ``(B, R, L)`` without the weight of one position, for positions first..last.
+
+    Returns ``(last - first, B, R, L)``. Renormalised rows divide what is left
+    by its sum; a row whose whole weight was taken is undefined (nan).
+    """
+    length = conditional.shape[-1]
+    kept = torch.arange(length, device=conditional.device) != torch.arange(
+        first, last, device=conditional.device
+    ).unsqueeze(-1)
+    rows = conditional * kept[:, None, None]
+    if not renormalize:
+        return rows
+    return rows / rows.sum(-1, keepdim=True)

@@ -1,0 +1,1 @@
+"""Thin functions that run a model and measure."""

@@ -1,0 +1,170 @@
+"""Do attention weights rank positions as gradients and leave-one-out do?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from faithattn.adapters.reading import Reading, read
+from faithattn.adapters.view import AttentionView
+from faithattn.importance.gradient import gradient_of
+from faithattn.importance.leave_one_out import check_removal, leave_one_out_of
+from faithattn.measures._pairs import Tolerance
+from faithattn.measures.rank import rank_correlation
+from faithattn.results import Correlation
+
+# Float noise of leave-one-out in output units: repeated words tie to within it.
+_OUTPUT_NOISE = {torch.float64: 1e-13}
+_OUTPUT_NOISE_SINGLE = 5e-7
+
+
+def gradient_correlation(
+    model: object,
+    inputs: Any,
+    *,
+    view: AttentionView | None = None,
+    detach_attention: bool = True,
+    target: int | Tensor | None = None,
+    tie_tolerance: Tolerance = "auto",
+) -> Correlation:
+    """Kendall's tau between attention and gradient importance.
+
+    Args:
+        model: An :class:`AttentionModel` or a plain ``nn.Module``.
+        inputs: What the model takes.
+        view: Which attention is the explanation; not needed for one row.
+        detach_attention: Whether the gradient holds the attention fixed, as
+            published; the two are different quantities.
+        target: Class to explain, an int or ``(B,)``; None is the prediction.
+        tie_tolerance: Neighbouring values closer than this count as tied:
+            ``"auto"`` is 1e-6 of the row's largest value, 0 is SciPy's tau-b.
+
+    Returns:
+        One tau in -1..1 and its two-sided p-value per instance, with both
+        scores; nan where fewer than two positions or a constant score.
+
+    Raises:
+        AdapterError: If the model has no differentiable input, or breaks its contract.
+        ValueError: If an argument is out of range.
+
+    References:
+        Jain & Wallace (2019), "Attention is not Explanation", section 4.1.
+
+    Examples:
+        >>> import torch
+        >>> from faithattn.paper.models import TextClassifier
+        >>> model = TextClassifier(vocabulary_size=10)
+        >>> result = gradient_correlation(model, torch.tensor([[2, 5, 6, 7, 3]]))
+        >>> result.statistic.shape, result.detached
+        (torch.Size([1]), True)
+    """
+    with torch.enable_grad():
+        reading = read(model, inputs, view)
+        importance = gradient_of(reading, detach_attention, target)
+    return _correlate(
+        reading,
+        importance,
+        measure="gradient_correlation",
+        removal=None,
+        detached=detach_attention,
+        tie_tolerance=tie_tolerance,
+        tolerances=(tie_tolerance, tie_tolerance),
+    )
+
+
+def loo_correlation(
+    model: object,
+    inputs: Any,
+    *,
+    removal: str = "delete",
+    view: AttentionView | None = None,
+    target: int | Tensor | None = None,
+    tie_tolerance: Tolerance = "auto",
+) -> Correlation:
+    """Kendall's tau between attention and leave-one-out importance.
+
+    Args:
+        model: An :class:`AttentionModel` or a plain ``nn.Module``.
+        inputs: What the model takes.
+        removal: How a position is taken away; see
+            :func:`leave_one_out_importance`. Published: ``"delete"``.
+        view: Which attention is the explanation; not needed for one row.
+        target: Class whose probability is watched, an int or ``(B,)``; None
+            takes the total variation distance of the outputs.
+        tie_tolerance: Neighbouring values closer than this count as tied:
+            ``"auto"`` is 1e-6 of the row's largest attention, and 5e-7 in
+            output units for importance (1e-13 in double precision); 0 is
+            SciPy's tau-b.
+
+    Returns:
+        One tau in -1..1 and its two-sided p-value per instance, with both
+        scores; nan where fewer than two positions or a constant score.
+
+    Raises:
+        AdapterError: If the model cannot remove positions, or breaks its contract.
+        ValueError: If an argument is out of range.
+
+    References:
+        Jain & Wallace (2019), "Attention is not Explanation", section 4.1.
+
+    Examples:
+        >>> import torch
+        >>> from faithattn.paper.models import TextClassifier
+        >>> model = TextClassifier(vocabulary_size=10)
+        >>> result = loo_correlation(model, torch.tensor([[2, 5, 6, 7, 3]]))
+        >>> result.statistic.shape, result.removal
+        (torch.Size([1]), 'delete')
+    """
+    check_removal(removal)
+    with torch.no_grad():
+        reading = read(model, inputs, view)
+        importance = leave_one_out_of(reading, removal, target)
+    noise = _OUTPUT_NOISE.get(reading.run.logits.dtype, _OUTPUT_NOISE_SINGLE)
+    return _correlate(
+        reading,
+        importance,
+        measure="loo_correlation",
+        removal=removal,
+        detached=None,
+        tie_tolerance=tie_tolerance,
+        tolerances=(tie_tolerance, noise if tie_tolerance == "auto" else tie_tolerance),
+    )
+
+
+def _correlate(
+    reading: Reading,
+    importance: Tensor,
+    *,
+    measure: str,
+    removal: str | None,
+    detached: bool | None,
+    tie_tolerance: Tolerance,
+    tolerances: tuple[Tolerance, Tolerance],
+) -> Correlation:
+    """Ranks both scores and puts the result together."""
+    rows = reading.rows
+    explanation = rows.explanation
+    tau = rank_correlation(
+        explanation,
+        importance.to(explanation.dtype),
+        mask=rows.mask,
+        tie_tolerance=tolerances,
+    )
+    return Correlation(
+        predicted=reading.predicted,
+        max_attention=rows.max_attention,
+        mass=rows.mass.mean(1),
+        view=str(rows.view),
+        output=reading.output,
+        statistic=tau.statistic,
+        pvalue=tau.pvalue,
+        explanation=explanation,
+        importance=importance,
+        mask=rows.mask,
+        measure=measure,
+        removal=removal,
+        detached=detached,
+        tie_tolerance=tie_tolerance,
+    )

@@ -1,0 +1,229 @@
+"""What the tests return: per-instance values that know how to sum themselves up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from faithattn.statistics import Summary, none_if_nan, summarize
+
+
+@dataclass(frozen=True)
+class Result:
+    """Base of the results: instances on dimension 0 of every tensor.
+
+    Attributes:
+        predicted: Predicted class, ``(B,)``; -1 where there is none.
+        max_attention: Largest weight of the explanation's rows among the
+            positions of the mask, ``(B,)``.
+        mass: Attention on the positions of the mask before conditioning, ``(B,)``.
+        view: The attention that was tested.
+        output: How logits became outputs.
+    """
+
+    predicted: Tensor
+    max_attention: Tensor
+    mass: Tensor
+    view: str
+    output: str
+
+    _same: ClassVar[tuple[str, ...]] = ("view", "output")
+
+    @classmethod
+    def concatenate(cls, results: Sequence[Self]) -> Self:
+        """Joins the results of several batches, padded to one length with zeros.
+
+        Raises:
+            ValueError: If there are none, or their settings differ.
+        """
+        if not results:
+            raise ValueError("results must hold at least one result; got none.")
+        first = results[0]
+        joined: dict[str, Any] = {}
+        for field in fields(cls):
+            values = [getattr(result, field.name) for result in results]
+            if isinstance(values[0], Tensor):
+                joined[field.name] = _join(values)
+                continue
+            if field.name in cls._same and any(value != values[0] for value in values):
+                raise ValueError(
+                    f"results must share their settings; got {field.name} {sorted(set(values))}. "
+                    "Join only results of one test."
+                )
+            joined[field.name] = getattr(first, field.name)
+        return cls(**joined)
+
+    def records(self) -> list[dict[str, float | int | None]]:
+        """One row per instance with every scalar; nan becomes None."""
+        columns = {
+            field.name: getattr(self, field.name).tolist()
+            for field in fields(self)
+            if isinstance(getattr(self, field.name), Tensor) and getattr(self, field.name).ndim == 1
+        }
+        names = list(columns)
+        return [
+            {
+                name: none_if_nan(value) if isinstance(value, float) else int(value)
+                for name, value in zip(names, row, strict=True)
+            }
+            for row in zip(*columns.values(), strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Correlation(Result):
+    """Rank agreement of attention with an importance score.
+
+    Attributes:
+        statistic: Kendall's tau-b, ``(B,)`` in -1..1; nan where undefined.
+        pvalue: Two-sided p-value, ``(B,)``.
+        explanation: Attention ``(B, L)``, 0 outside the mask.
+        importance: Importance ``(B, L)``, 0 outside the mask.
+        mask: ``(B, L)`` bool.
+        measure: ``"gradient_correlation"`` or ``"loo_correlation"``.
+        removal: How positions were removed; None for gradients.
+        detached: Whether the gradient held the attention fixed; None for removal.
+        tie_tolerance: What counted as a tie.
+    """
+
+    statistic: Tensor
+    pvalue: Tensor
+    explanation: Tensor
+    importance: Tensor
+    mask: Tensor
+    measure: str
+    removal: str | None
+    detached: bool | None
+    tie_tolerance: str | float
+
+    _same: ClassVar[tuple[str, ...]] = (
+        "view",
+        "output",
+        "measure",
+        "removal",
+        "detached",
+        "tie_tolerance",
+    )
+
+    def summary(self) -> Summary:
+        """Mean, spread, quartiles, undefined count and share with p <= .05."""
+        return summarize(
+            self.measure,
+            "Kendall tau",
+            self.statistic,
+            predicted=self.predicted,
+            max_attention=self.max_attention,
+            pvalues=self.pvalue,
+        )
+
+
+@dataclass(frozen=True)
+class PermutationResult(Result):
+    """Output change when attention is shuffled over positions.
+
+    Attributes:
+        tvd: Distance of the output under each shuffle, ``(B, P)``.
+        median_tvd: Its median, ``(B,)``; nan with fewer than two positions.
+        jsd: Divergence of each shuffled row from the original, ``(B, P)``.
+        pvalue: (1 + shuffles whose predicted-class probability is not lower)
+            / (1 + P), one-sided, ``(B,)``; nan without a predicted class.
+        seed: Seed of the shuffles.
+    """
+
+    tvd: Tensor
+    median_tvd: Tensor
+    jsd: Tensor
+    pvalue: Tensor
+    seed: int
+
+    _same: ClassVar[tuple[str, ...]] = ("view", "output", "seed")
+
+    def summary(self) -> Summary:
+        """Mean, spread, quartiles and undefined count of the median change."""
+        return summarize(
+            "permutation_test",
+            "median TVD",
+            self.median_tvd,
+            predicted=self.predicted,
+            max_attention=self.max_attention,
+            pvalues=self.pvalue,
+        )
+
+
+@dataclass(frozen=True)
+class AdversarialResult(Result):
+    """Attention as different as can be found at almost the same output.
+
+    Attributes:
+        attention: Adversaries ``(B, K, ..., L)`` in the shape of the site, as
+            ``run(attention=...)`` takes them; feasible and by JSD first.
+        original: The model's own attention ``(B, ..., L)``.
+        probabilities: Outputs under them, ``(B, K, C)``, from the model itself.
+        tvd: Distance of those outputs from the original's, ``(B, K)``.
+        jsd: Divergence of their rows from the original's, ``(B, K)``.
+        feasible: Whether ``tvd <= epsilon``, ``(B, K)`` bool.
+        max_jsd: Largest divergence among the feasible, ``(B,)``; 0, by the
+            original itself, where none is; nan without positions.
+        upper_bound: Proven ceiling of ``max_jsd``, ``(B,)``.
+        certified: Whether ``max_jsd`` reaches the ceiling to 1e-4, ``(B,)`` bool.
+        epsilon: Allowed output change.
+        method: How they were found.
+        seed: Seed of the random starts.
+    """
+
+    attention: Tensor
+    original: Tensor
+    probabilities: Tensor
+    tvd: Tensor
+    jsd: Tensor
+    feasible: Tensor
+    max_jsd: Tensor
+    upper_bound: Tensor
+    certified: Tensor
+    epsilon: float
+    method: str
+    seed: int
+
+    _same: ClassVar[tuple[str, ...]] = ("view", "output", "epsilon", "method", "seed")
+
+    @property
+    def strongest(self) -> Tensor:
+        """The adversary behind ``max_jsd``, ``(B, ..., L)``; the original where none is."""
+        found = self.feasible[:, 0].view(-1, *[1] * (self.original.ndim - 1))
+        return torch.where(found, self.attention[:, 0], self.original)
+
+    def summary(self) -> Summary:
+        """Mean, spread, quartiles and undefined count of the largest divergence."""
+        defined = ~self.max_jsd.isnan()
+        return summarize(
+            "adversarial_attention",
+            "epsilon-max JSD",
+            self.max_jsd,
+            predicted=self.predicted,
+            max_attention=self.max_attention,
+            notes={
+                "instances without a feasible adversary": float(
+                    (~self.feasible.any(-1) & defined).sum()
+                ),
+                "instances certified": float(self.certified.sum()),
+            },
+        )
+
+
+def _join(values: Sequence[Tensor]) -> Tensor:
+    """Concatenates along dimension 0, padding the others with zeros."""
+    shape = [max(sizes) for sizes in zip(*(value.shape[1:] for value in values), strict=True)]
+    if all(list(value.shape[1:]) == shape for value in values):
+        return torch.cat(list(values))
+    joined = values[0].new_zeros(sum(len(value) for value in values), *shape)
+    start = 0
+    for value in values:
+        window = (slice(start, start + len(value)), *(slice(size) for size in value.shape[1:]))
+        joined[window] = value
+        start += len(value)
+    return joined
