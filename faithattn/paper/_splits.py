@@ -1,0 +1,116 @@
+"""Which rows are for training, for development and for testing."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One checked row: its line, its tokens, the name of its class, its split if given."""
+
+    line: int
+    tokens: tuple[str, ...]
+    label: str
+    split: str | None
+
+
+class Splits(NamedTuple):
+    """The rows of each split, in the order of the file."""
+
+    train: list[Row]
+    dev: list[Row]
+    test: list[Row]
+
+
+def check_fractions(dev_fraction: float, test_fraction: float) -> None:
+    """Raises unless both fractions are positive and leave something to train on."""
+    for name, value in (("dev_fraction", dev_fraction), ("test_fraction", test_fraction)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name} must lie between 0 and 1; got {value}. Use a share like 0.1.")
+    if dev_fraction + test_fraction >= 1:
+        raise ValueError(
+            f"dev_fraction and test_fraction must add up to less than 1; got {dev_fraction} and "
+            f"{test_fraction}. Leave rows to train on."
+        )
+
+
+def given_splits(rows: Sequence[Row], dev_fraction: float, seed: int) -> Splits:
+    """Splits as the rows say, taking dev out of train where no row is for dev."""
+    splits = Splits(*([row for row in rows if row.split == name] for name in Splits._fields))
+    for name, part in (("train", splits.train), ("test", splits.test)):
+        if not part:
+            raise ValueError(
+                f"split must give rows to {name}; got none. Mark some, or leave the split column "
+                "out of the file to have one made."
+            )
+    known = {row.label for row in splits.train}
+    for row in splits.dev + splits.test:
+        if row.label not in known:
+            raise ValueError(
+                f"label must be one of the classes of the training rows, {_some(known)}; got the "
+                f"unknown {row.label!r} at line {row.line}. Correct it, or add training rows."
+            )
+    if splits.dev:
+        return splits
+    train, dev = _dev_from_train(splits.train, dev_fraction, seed)
+    return Splits(train, dev, splits.test)
+
+
+def made_splits(
+    rows: Sequence[Row], dev_fraction: float, test_fraction: float, seed: int
+) -> Splits:
+    """Splits at random with the class shares of the whole in each part."""
+    train, dev, test = [], [], []
+    for label, members in _shuffled_classes(rows, seed):
+        if len(members) < 3:
+            raise ValueError(
+                f"label must give each class 3 rows or more to split; got {len(members)} of "
+                f"{label!r}. Add rows, or a split column."
+            )
+        n_test = min(_share(members, test_fraction), len(members) - 2)
+        n_dev = min(_share(members, dev_fraction), len(members) - n_test - 1)
+        test += members[:n_test]
+        dev += members[n_test : n_test + n_dev]
+        train += members[n_test + n_dev :]
+    return Splits(sorted(train), sorted(dev), sorted(test))
+
+
+def _dev_from_train(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """Moves a share of each class from train to dev, leaving one row at least."""
+    train, dev = [], []
+    for _, members in _shuffled_classes(rows, seed):
+        count = min(_share(members, fraction), len(members) - 1)
+        dev += members[:count]
+        train += members[count:]
+    if not dev:
+        raise ValueError(
+            f"split must leave rows for dev; got {len(rows)} training rows, one of each class. "
+            "Add rows, or mark some as dev."
+        )
+    return sorted(train), sorted(dev)
+
+
+def _shuffled_classes(rows: Sequence[Row], seed: int) -> list[tuple[str, list[Row]]]:
+    """Returns the rows of each class in random order."""
+    classes: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        classes[row.label].append(row)
+    rng = random.Random(seed)
+    ordered = sorted(classes.items())
+    for _, members in ordered:
+        rng.shuffle(members)
+    return ordered
+
+
+def _share(members: Sequence[Row], fraction: float) -> int:
+    """Returns a rounded share of the rows of a class, one at least."""
+    return max(1, round(len(members) * fraction))
+
+
+def _some(names: Iterable[str]) -> str:
+    """Returns the first few names in quotes."""
+    ordered = sorted(names)
+    return ", ".join(map(repr, ordered[:5])) + (", ..." if len(ordered) > 5 else "")
