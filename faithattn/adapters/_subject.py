@@ -25,14 +25,15 @@ class Subject:
             return self.adapter.run(self.inputs, **overrides).logits
 
     def moved(self, logits: Tensor, other: Tensor | None = None) -> float | None:
-        """The largest difference from the base logits if it is more than float noise."""
+        """The largest difference from the base logits that is more than float noise."""
         base = self.base.logits if other is None else other
         if logits.shape != base.shape:
             return float("inf")
         noise = 1e-4 if base.dtype in (torch.float32, torch.float64) else 2e-2
-        gap = float((logits - base).abs().max())
-        # Written so that nan counts as moved.
-        return None if gap <= noise * (1 + float(base.abs().max())) else gap
+        gap = (logits - base).abs()
+        # Each logit has its own noise: an excluded class may be the lowest finite number.
+        over = ~(gap <= noise * (1 + base.abs()))  # nan counts as moved
+        return float(gap[over].max()) if over.any() else None
 
     def alternatives(self, site: str, count: int) -> Tensor:
         """Other attention of the site, zero where it was: (count, B, ...)."""

@@ -102,7 +102,9 @@ def resolve_target(target: int | Tensor | None, reading: Reading) -> Tensor:
     """The classes ``(B,)`` whose probability is explained; predicted ones by default."""
     if target is None:
         return reading.predicted
-    size, count = reading.predicted.shape[0], max(2, reading.outputs.shape[-1])
+    size, count = reading.outputs.shape
+    if reading.output == "sigmoid" and count == 1:
+        count = 2
     device = reading.predicted.device
     if isinstance(target, Tensor):
         if target.shape != (size,) or target.is_floating_point() or target.dtype == torch.bool:
@@ -115,10 +117,6 @@ def resolve_target(target: int | Tensor | None, reading: Reading) -> Tensor:
         classes = torch.full((size,), target, device=device)
     else:
         raise TypeError(f"target must be an int, a tensor or None; got {target!r}. Pass a class.")
-    if reading.output != "softmax" and reading.outputs.shape[-1] == 1:
-        count = 2 if reading.output == "sigmoid" else 1
-    elif reading.output != "softmax":
-        count = reading.outputs.shape[-1]
     if ((classes < 0) | (classes >= count)).any():
         raise ValueError(
             f"target must be a class from 0 to {count - 1}; got {classes.tolist()[:8]}. "

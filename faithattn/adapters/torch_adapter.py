@@ -185,6 +185,8 @@ class TorchAdapter:
             if site.kind == "embedding":
                 embedded[site.name] = _feature(features.get(site.name), value)
                 return embedded[site.name]
+            if site.kind == "module" and any(other.name == site.name for other, _ in seen):
+                return value  # the attention is the softmax inside; this is what comes of it
             used = _replacement(attention.get(site.name), value, site)
             seen.append((site, used))
             return used
@@ -228,10 +230,7 @@ class TorchAdapter:
     ) -> dict[str, tuple[Site, Tensor]]:
         candidates = self._candidates(seen, embedded)
         if self._site is not None:
-            named = [(site, value) for site, value in seen if site.name == self._site]
-            # A submodule that computes a softmax is that site; its output may be a context.
-            inner = [pair for pair in named if pair[0].kind == "softmax"]
-            candidates = inner or named
+            candidates = [(site, value) for site, value in seen if site.name == self._site]
         if not candidates:
             listing = "; ".join(str(site) for site, _ in seen) or "none"
             asked = "" if self._site is None else f" named {self._site!r}"

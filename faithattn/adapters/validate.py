@@ -34,7 +34,9 @@ def run_violations(run: object) -> list[str]:
     if found:
         return found
     for name, value in run.attention.items():
-        found += _mask(run, name, value)
+        found += _mask(run, name, value) + _support(run, name, value)
+    if not isinstance(run.features, Mapping):
+        return [*found, f"features must be a mapping; got {type(run.features).__name__}."]
     for name, value in run.features.items():
         found += _feature(name, value, size)
     return found
@@ -103,6 +105,21 @@ def _mask(run: Run, name: str, value: Tensor) -> list[str]:
     return []
 
 
+def _support(run: Run, name: str, value: Tensor) -> list[str]:
+    support = None if run.support is None else run.support.get(name)
+    if support is None:
+        return []
+    if not isinstance(support, Tensor) or support.dtype != torch.bool:
+        got = getattr(support, "dtype", type(support).__name__)
+        return [f"support[{name!r}] must be a boolean tensor, True at allowed keys; got {got}."]
+    if support.shape != value.shape:
+        return [
+            f"support[{name!r}] must have the shape of the attention, {tuple(value.shape)}; "
+            f"got {tuple(support.shape)}. Expand it over the batch."
+        ]
+    return []
+
+
 def _feature(name: str, value: object, size: int) -> list[str]:
     label = f"features[{name!r}]"
     if not isinstance(value, Tensor) or not value.is_floating_point():
@@ -122,6 +139,8 @@ def _finite(label: str, value: Tensor) -> list[str]:
         return []
     good = torch.isfinite(value).flatten(1).all(1)
     bad = (~good).nonzero()[:, 0].tolist()
+    if not bad:  # finite numbers whose sum is not
+        return []
     return [
         f"{label} must be finite; got NaN or infinity in instance {bad[0]} "
         f"({len(bad)} of {len(good)} instances). Check the model, or leave those instances out."

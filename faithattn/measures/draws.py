@@ -16,8 +16,9 @@ from faithattn._memory import chunk_size
 from faithattn.measures.divergence import check_rows
 
 _GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as a signed 64-bit number
-_POSITION_BITS = 22  # low bits of a sort key that carry the position
-_MASKED_KEY = torch.iinfo(torch.int64).max >> _POSITION_BITS << _POSITION_BITS
+_POSITION_BITS = 22  # low bits of a sort key, left free for the column
+_MASKED_BIT = 1 << 62  # above every key: masked columns sort last, in order
+_KEY_BITS = (_MASKED_BIT - 1) >> _POSITION_BITS << _POSITION_BITS
 
 
 def permute_attention(
@@ -58,8 +59,8 @@ def permute_attention(
         >>> row = torch.tensor([[0.7, 0.2, 0.1, 0.0]])
         >>> real = torch.tensor([[True, True, True, False]])
         >>> permute_attention(row, mask=real, n_permutations=3, seed=0)
-        tensor([[[0.7000, 0.2000, 0.1000, 0.0000],
-                 [0.1000, 0.2000, 0.7000, 0.0000],
+        tensor([[[0.1000, 0.7000, 0.2000, 0.0000],
+                 [0.2000, 0.1000, 0.7000, 0.0000],
                  [0.1000, 0.2000, 0.7000, 0.0000]]])
     """
     rows = _check_attention(attention)
@@ -105,31 +106,27 @@ def instance_ids(instances: Tensor | None, like: Tensor) -> Tensor:
 
 
 def sort_keys(seed: int, ids: Tensor, first: int, last: int, valid: Tensor) -> Tensor:
-    """Sort keys (B, last - first, L) of draws first..last; ties are impossible.
+    """Sort keys (B, last - first, L) of draws first..last.
 
     A position is counted among the valid ones, so padding on either side
-    leaves its key alone; it also fills the low bits of the key.
+    leaves its key alone.
     """
     rank = (valid.long().cumsum(-1) - 1).clamp_min(0)
-    hashed = _hash(seed, ids, first, last, rank)
-    column = torch.arange(valid.shape[-1], device=valid.device)
-    return hashed.bitwise_and_(-1 << _POSITION_BITS).bitwise_or_(column)
+    return _hash(seed, ids, first, last, rank).bitwise_and_(_KEY_BITS)
 
 
 def shuffle_rows(rows: Tensor, valid: Tensor, keys: Tensor) -> Tensor:
     """Reorders rows (B, R, L) by keys (B, P, L) within valid (B, R, L): (B, P, R, L).
 
-    Sorting keys whose low bits are the position, values alone, is several
-    times faster than an argsort.
+    The low bits of a key take its column, which makes ties impossible; sorting
+    such keys, values alone, is several times faster than an argsort.
     """
-    lanes = rows.shape[1]
-    keys = keys[:, :, None].expand(-1, -1, lanes, -1)
-    kept = valid[:, None]
-    masked = _MASKED_KEY | torch.arange(rows.shape[-1], device=rows.device)
-    order = _sorted(torch.where(kept, keys, masked)).bitwise_and_((1 << _POSITION_BITS) - 1)
+    columns = torch.arange(rows.shape[-1], device=rows.device)
+    low = torch.where(valid, columns, columns | _MASKED_BIT)
+    order = sort_last(keys[:, :, None] | low[:, None]).bitwise_and_((1 << _POSITION_BITS) - 1)
     shuffled = rows[:, None].expand(order.shape).gather(-1, order)
     slots = valid.logical_not().byte().argsort(dim=-1, stable=True)
-    if torch.equal(slots, torch.arange(rows.shape[-1], device=rows.device).expand_as(slots)):
+    if torch.equal(slots, columns.expand_as(slots)):
         return shuffled
     return torch.empty_like(shuffled).scatter_(-1, slots[:, None].expand(order.shape), shuffled)
 
@@ -164,13 +161,13 @@ def _signed(value: int) -> int:
     return (value + 2**63) % 2**64 - 2**63
 
 
-def _sorted(keys: Tensor) -> Tensor:
-    """Sorts the last dimension; NumPy's vectorised sort is the fastest on a CPU."""
-    if keys.is_cpu:
-        array = keys.numpy()
+def sort_last(values: Tensor) -> Tensor:
+    """Sorts the last dimension, in place on a CPU, where NumPy's sort is the fastest."""
+    if values.is_cpu:
+        array = values.numpy()
         array.sort(axis=-1)
-        return keys
-    return keys.sort(dim=-1).values
+        return values
+    return values.sort(dim=-1).values
 
 
 def _check_attention(attention: object) -> Tensor:

@@ -11,7 +11,14 @@ from faithattn._checks import require_count
 from faithattn._memory import chunk_size
 from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.view import AttentionView
-from faithattn.measures.draws import fresh_seed, instance_ids, shuffle_rows, sort_keys, spans
+from faithattn.measures.draws import (
+    fresh_seed,
+    instance_ids,
+    shuffle_rows,
+    sort_keys,
+    sort_last,
+    spans,
+)
 from faithattn.measures.outputs import class_probability, output_distance
 from faithattn.results import PermutationResult
 
@@ -120,7 +127,7 @@ def _pvalue(reading: Reading, confidence: Tensor | None) -> Tensor:
 
 def _median(values: Tensor) -> Tensor:
     """The usual median (the mean of the middle two), in values of (B, P)."""
-    ranked = values.sort(dim=-1).values
+    ranked = sort_last(values.clone())
     count = values.shape[-1]
     return (ranked[:, (count - 1) // 2] + ranked[:, count // 2]) / 2
 

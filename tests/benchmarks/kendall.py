@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from scipy.stats import kendalltau
 
-from faithattn.measures.rank import kendall_tau
+from faithattn import kendall_tau
+from tests.benchmarks.timing import Row, side_by_side
 
-LENGTHS = (50, 300, 4000)
-BASELINE = "Python loop over scipy.stats.kendalltau"
+_GOALS = {50: 1 / 25, 300: 1 / 4, 4000: 1.0}
 
 
-def rows(smoke: bool) -> list[dict[str, Any]]:
-    """Returns one row a length: seconds of both for all instances, and their ratio."""
+def rows(smoke: bool) -> list[Row]:
+    """One row per length, 1,000 tie-free float32 instances."""
     n_instances = 20 if smoke else 1000
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return [_row(length, n_instances, repeats=1 if smoke else 3) for length in LENGTHS]
-    finally:
-        torch.set_num_threads(threads)
+    return [_row(length, n_instances, 1 if smoke else 3) for length in _GOALS]
 
 
-def _row(length: int, n_instances: int, repeats: int) -> dict[str, Any]:
-    """Times one length in float32, tie-free, without a mask."""
+def _row(length: int, n_instances: int, repeats: int) -> Row:
     generator = torch.Generator().manual_seed(length)
     x, y = (torch.rand(n_instances, length, generator=generator) for _ in range(2))
     pairs = list(zip(x.numpy(), y.numpy(), strict=True))
-    ours = _seconds(lambda: kendall_tau(x, y), repeats + 2)
-    baseline = _seconds(lambda: [kendalltau(a, b) for a, b in pairs], repeats)
-    return {
-        "task": f"kendall_tau, {length} positions",
-        "ours_s": ours,
-        "baseline_s": baseline,
-        "ratio": baseline / ours,
-        "baseline": BASELINE,
-        "settings": f"{n_instances} instances, float32, one thread, p-values included",
-    }
-
-
-def _seconds(work: Callable[[], object], repeats: int) -> float:
-    """Returns the shortest of several timings."""
-    timings = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        timings.append(time.perf_counter() - start)
-    return min(timings)
+    ours, baseline = side_by_side(
+        lambda: kendall_tau(x, y), lambda: [kendalltau(a, b) for a, b in pairs], repeats
+    )
+    task = f"kendall_tau, {n_instances:,} rows of {length:,}"
+    return Row(task, ours, baseline, "SciPy in a loop", _GOALS[length])

@@ -1,0 +1,276 @@
+"""Training the published models: balanced classes, the best epoch kept, nothing global touched."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NoReturn, TypeVar
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from faithattn._checks import require_count
+from faithattn.paper.data import Example
+from faithattn.paper.evaluation import (
+    Collate,
+    Evaluation,
+    check_examples,
+    collated,
+    evaluate,
+    losses,
+    text_length,
+)
+
+__all__ = ["Evaluation", "TrainingRecord", "build", "evaluate", "train_classifier"]
+
+_M = TypeVar("_M", bound=nn.Module)
+_BATCHES_SORTED_TOGETHER = 50
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What happened in training, one entry an epoch.
+
+    Attributes:
+        train_loss: Mean training loss, class weights included.
+        dev_loss: Mean loss on the dev examples, unweighted.
+        dev_accuracy: Accuracy on the dev examples.
+        best_epoch: Epoch whose weights were kept, counted from 0.
+        seconds: Wall time of all epochs.
+        seed: Seed of the order of the examples.
+    """
+
+    train_loss: tuple[float, ...]
+    dev_loss: tuple[float, ...]
+    dev_accuracy: tuple[float, ...]
+    best_epoch: int
+    seconds: float
+    seed: int
+
+
+def build(make: Callable[[], _M], *, seed: int) -> _M:
+    """Makes a module from a seed and leaves the global random state as it was.
+
+    Args:
+        make: Returns the module, on the CPU.
+        seed: Seed of its first weights.
+
+    Returns:
+        The module; the same seed gives the same weights.
+
+    Examples:
+        >>> first, second = (build(lambda: nn.Linear(3, 2), seed=0) for _ in range(2))
+        >>> bool((first.weight == second.weight).all())
+        True
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return make()
+
+
+def train_classifier(
+    model: nn.Module,
+    train: Sequence[Example],
+    dev: Sequence[Example],
+    *,
+    collate: Collate,
+    epochs: int = 8,
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 1e-5,
+    patience: int | None = None,
+    class_weights: bool = True,
+    seed: int = 0,
+    progress: bool = True,
+) -> TrainingRecord:
+    """Trains a model in place and keeps the weights of its best epoch on ``dev``.
+
+    Adam (amsgrad) with weight decay, as published. The loss is binary cross
+    entropy for a model of one logit, else cross entropy. Batches hold texts of
+    similar length, in an order drawn from ``seed`` alone. The best epoch has
+    the highest dev accuracy, among equals the lowest dev loss; training stops
+    once every dev example is right.
+
+    Args:
+        model: Maps collated inputs to logits ``(B, C)``.
+        train: Examples to learn from.
+        dev: Examples to choose the epoch with.
+        collate: Maps examples to the model's inputs and labels ``(B,)``.
+        epochs: Passes over ``train`` at most.
+        batch_size: Examples in a step.
+        learning_rate: Of Adam.
+        weight_decay: Of Adam, added to the gradient.
+        patience: Stop after so many epochs in a row without a better one; None
+            for no such limit.
+        class_weights: Weight each example by the inverse frequency of its
+            class, so that classes count alike; the mean weight is 1.
+        seed: Seed of the order of the examples.
+        progress: Show progress bars on standard error.
+
+    Returns:
+        Losses and dev scores of every epoch. The model is left in the mode it
+        came in.
+
+    Raises:
+        ValueError: If a set of examples is empty or a number out of range.
+        FloatingPointError: If the loss is not finite; the weights are then
+            those of the step before.
+
+    References:
+        Jain and Wallace (2019), "Attention is not Explanation".
+
+    Examples:
+        >>> from faithattn.paper.data import collate_texts
+        >>> from faithattn.paper.models import TextClassifier
+        >>> from faithattn.paper.vocabulary import Vocabulary
+        >>> examples = [Example(("good", "film"), 1), Example(("bad", "film"), 0)] * 8
+        >>> vocabulary = Vocabulary.build([example.tokens for example in examples])
+        >>> model = build(lambda: TextClassifier(len(vocabulary), encoder="average"), seed=0)
+        >>> record = train_classifier(
+        ...     model, examples, examples, collate=lambda batch: collate_texts(batch, vocabulary),
+        ...     epochs=3, batch_size=4, progress=False,
+        ... )
+        >>> record.dev_accuracy[record.best_epoch]
+        1.0
+    """
+    check_examples("train", train)
+    check_examples("dev", dev)
+    _check_numbers(epochs, batch_size, learning_rate, weight_decay, patience)
+    optimizer = torch.optim.Adam(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=learning_rate,
+        weight_decay=weight_decay,
+        amsgrad=True,
+        fused=True,  # several times faster on the CPU for large embeddings
+    )
+    weights = _class_weights(train) if class_weights else {}
+    generator = torch.Generator().manual_seed(seed)
+    log = _Log(seed)
+    total = epochs * math.ceil(len(train) / batch_size)
+    with _training(model), tqdm(total=total, desc="training", disable=not progress) as bar:
+        for _ in range(epochs):
+            order = _bucketed(train, batch_size, generator)
+            loss = _epoch(model, optimizer, order, collate, weights, bar)
+            log.add(loss, evaluate(model, dev, collate=collate), model)
+            bar.set_postfix(dev_accuracy=f"{log.dev[-1].accuracy:.3f}")
+            if log.dev[-1].accuracy == 1 or log.epochs_since_best == patience:
+                break
+    model.load_state_dict(log.best_weights)
+    return log.record()
+
+
+class _Log:
+    """Collects epochs and keeps the weights of the best one."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.start = time.perf_counter()
+        self.losses: list[float] = []
+        self.dev: list[Evaluation] = []
+        self.best = 0
+        self.best_weights: dict[str, Tensor] = {}
+
+    @property
+    def epochs_since_best(self) -> int:
+        return len(self.dev) - 1 - self.best
+
+    def add(self, loss: float, dev: Evaluation, model: nn.Module) -> None:
+        """Notes one epoch."""
+        self.losses.append(loss)
+        self.dev.append(dev)
+        best = self.dev[self.best]
+        if len(self.dev) == 1 or (dev.accuracy, -dev.loss) > (best.accuracy, -best.loss):
+            self.best = len(self.dev) - 1
+            self.best_weights = copy.deepcopy(model.state_dict())
+
+    def record(self) -> TrainingRecord:
+        """Returns what was collected."""
+        return TrainingRecord(
+            train_loss=tuple(self.losses),
+            dev_loss=tuple(dev.loss for dev in self.dev),
+            dev_accuracy=tuple(dev.accuracy for dev in self.dev),
+            best_epoch=self.best,
+            seconds=time.perf_counter() - self.start,
+            seed=self.seed,
+        )
+
+
+@contextmanager
+def _training(model: nn.Module) -> Iterator[None]:
+    """Puts a module in training mode and gives every submodule its own mode back."""
+    modes = [(part, part.training) for part in model.modules()]
+    model.train()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def _epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[Sequence[Example]],
+    collate: Collate,
+    weights: Mapping[int, float],
+    bar: tqdm[NoReturn],
+) -> float:
+    """Takes one step a batch and returns the mean loss."""
+    total = 0.0
+    for examples in batches:
+        inputs, labels = collated(model, examples, collate)
+        each = losses(model(inputs), labels)
+        factors = each.new_tensor([weights.get(example.label, 1.0) for example in examples])
+        loss = (each * factors).mean()
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"loss must be finite; got {value} in step {bar.n + 1}. "
+                "Lower learning_rate, or look for nan in the vectors."
+            )
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        total += value * len(examples)
+        bar.update()
+    return total / sum(map(len, batches))
+
+
+def _bucketed(
+    examples: Sequence[Example], batch_size: int, generator: torch.Generator
+) -> list[list[Example]]:
+    """Returns shuffled batches of examples of similar length."""
+    order = torch.randperm(len(examples), generator=generator).tolist()
+    pool = batch_size * _BATCHES_SORTED_TOGETHER
+    batches = []
+    for start in range(0, len(order), pool):
+        near = sorted((examples[i] for i in order[start : start + pool]), key=text_length)
+        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def _class_weights(examples: Sequence[Example]) -> dict[int, float]:
+    """Returns weights that make classes count alike; their mean over examples is 1."""
+    counts = Counter(example.label for example in examples)
+    return {label: len(examples) / (len(counts) * count) for label, count in counts.items()}
+
+
+def _check_numbers(
+    epochs: int, batch_size: int, learning_rate: float, weight_decay: float, patience: int | None
+) -> None:
+    """Raises if an option is out of range."""
+    require_count("epochs", epochs)
+    require_count("batch_size", batch_size)
+    if patience is not None:
+        require_count("patience", patience)
+    if not (0 < learning_rate < math.inf and 0 <= weight_decay < math.inf):
+        raise ValueError(
+            f"learning_rate must be positive and weight_decay not negative; got {learning_rate} "
+            f"and {weight_decay}. Use the defaults."
+        )
