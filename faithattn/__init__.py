@@ -7,8 +7,9 @@ not load PyTorch.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from faithattn._version import __version__
 
 if TYPE_CHECKING:
     from faithattn._memory import memory_budget
@@ -106,11 +107,6 @@ _HOMES = {
     "statistics": ["Statistics", "Summary"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-try:
-    __version__ = version("faithattn")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
 
 
 def __getattr__(name: str) -> Any:

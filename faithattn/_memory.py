@@ -48,4 +48,5 @@ def memory_budget(megabytes: float) -> Iterator[None]:
 def chunk_size(elements_per_item: int, *, bytes_per_element: int = 4) -> int:
     """Returns how many items of ``elements_per_item`` fit the budget, at least one."""
     size = max(1, elements_per_item) * bytes_per_element
-    return max(1, int(_MEGABYTES.get() * 2**20) // size)
+    budget = min(_MEGABYTES.get() * 2**20, 2.0**60)  # an infinite budget is one, too
+    return max(1, int(budget) // size)

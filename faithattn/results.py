@@ -33,6 +33,7 @@ class Result:
     output: str
 
     _same: ClassVar[tuple[str, ...]] = ("view", "output")
+    _padded: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def concatenate(cls, results: Sequence[Self]) -> Self:
@@ -48,13 +49,11 @@ class Result:
         for field in fields(cls):
             values = [getattr(result, field.name) for result in results]
             if isinstance(values[0], Tensor):
+                _require_shared(field.name, [value.shape[1:] for value in values], cls._padded)
                 joined[field.name] = _join(values)
                 continue
-            if field.name in cls._same and any(value != values[0] for value in values):
-                raise ValueError(
-                    f"results must share their settings; got {field.name} {sorted(set(values))}. "
-                    "Join only results of one test."
-                )
+            if field.name in cls._same:
+                _require_shared(field.name, values)
             joined[field.name] = getattr(first, field.name)
         return cls(**joined)
 
@@ -109,6 +108,7 @@ class Correlation(Result):
         "detached",
         "tie_tolerance",
     )
+    _padded: ClassVar[tuple[str, ...]] = ("explanation", "importance", "mask")
 
     def summary(self) -> Summary:
         """Mean, spread, quartiles, undefined count and share with p <= .05."""
@@ -190,6 +190,7 @@ class AdversarialResult(Result):
     seed: int
 
     _same: ClassVar[tuple[str, ...]] = ("view", "output", "epsilon", "method", "seed")
+    _padded: ClassVar[tuple[str, ...]] = ("attention", "original")
 
     @property
     def strongest(self) -> Tensor:
@@ -212,6 +213,16 @@ class AdversarialResult(Result):
                 ),
                 "instances certified": float(self.certified.sum()),
             },
+        )
+
+
+def _require_shared(name: str, values: Sequence[object], exempt: Sequence[str] = ()) -> None:
+    """Requires what must not differ between results to be the same."""
+    others = [value for value in values if value != values[0]]
+    if others and name not in exempt:
+        raise ValueError(
+            f"results must share their settings; got {name} {values[0]!r} and {others[0]!r}. "
+            "Join only results of one test."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,12 @@ from faithattn.measures.draws import normal_noise
 
 @dataclass(frozen=True)
 class Subject:
-    """The adapter under test, its inputs, and a run without gradients."""
+    """The adapter under test, its inputs, its condition before, and a run without gradients."""
 
     adapter: AttentionModel
     inputs: Any
     base: Run
+    before: Mapping[str, Any]
 
     def logits(self, **overrides: Any) -> Tensor:
         with torch.no_grad():
@@ -30,9 +32,9 @@ class Subject:
         if logits.shape != base.shape:
             return float("inf")
         noise = 1e-4 if base.dtype in (torch.float32, torch.float64) else 2e-2
-        gap = (logits - base).abs()
+        gap = (logits - base).detach().abs()
         # Each logit has its own noise: an excluded class may be the lowest finite number.
-        over = ~(gap <= noise * (1 + base.abs()))  # nan counts as moved
+        over = ~(gap <= noise * (1 + base.detach().abs()))  # nan counts as moved
         return float(gap[over].max()) if over.any() else None
 
     def alternatives(self, site: str, count: int) -> Tensor:
@@ -48,9 +50,7 @@ class Subject:
 
 
 def modules(adapter: object) -> list[nn.Module]:
-    """The modules an adapter is or holds."""
-    if isinstance(adapter, nn.Module):
-        return [adapter]
-    return [
-        value for value in getattr(adapter, "__dict__", {}).values() if isinstance(value, nn.Module)
-    ]
+    """The modules an adapter is or holds, and all that they hold."""
+    held = [adapter, *getattr(adapter, "__dict__", {}).values()]
+    parts = [part for each in held if isinstance(each, nn.Module) for part in each.modules()]
+    return list(dict.fromkeys(parts))

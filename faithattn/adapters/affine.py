@@ -62,7 +62,8 @@ def _holds(reading: Reading, affine: Affine) -> bool:
     rows = reading.rows
     ids = torch.arange(rows.mask.shape[0], device=rows.mask.device)
     noise = normal_noise(0, ids, _CHECK_POINTS * rows.valid.shape[1], rows.mask)
-    spread = 3 * noise.to(rows.conditional.dtype).unflatten(0, (_CHECK_POINTS, -1)).transpose(1, 2)
+    lanes = noise.view(_CHECK_POINTS, -1, *noise.shape[1:]).transpose(1, 2)
+    spread = 3 * lanes.to(rows.conditional.dtype)
     points = spread.masked_fill(~rows.valid, -torch.inf).softmax(-1).nan_to_num(0)
     with torch.no_grad():
         actual = _replay_logits(reading, points)

@@ -10,9 +10,11 @@ import torch
 
 from faithattn.adapters import _offer_checks as offers
 from faithattn.adapters import _run_checks as runs
-from faithattn.adapters._subject import Subject
+from faithattn.adapters._removal_checks import removal
+from faithattn.adapters._subject import Subject, modules
 from faithattn.adapters.protocol import AttentionModel
 from faithattn.adapters.reading import as_adapter
+from faithattn.adapters.state import condition
 from faithattn.adapters.validate import run_violations
 from faithattn.errors import AdapterError
 from faithattn.measures.outputs import OUTPUTS
@@ -26,7 +28,7 @@ _CHECKS: dict[str, Callable[[Subject], list[str]]] = {
     "run(features=...)": offers.features,
     "replay(state, attention)": offers.replay,
     "select(inputs, rows)": offers.selection,
-    "remove(inputs, positions)": offers.removal,
+    "remove(inputs, positions)": removal,
 }
 
 
@@ -56,10 +58,11 @@ def check_adapter(model: object, inputs: Any) -> None:
         >>> check_adapter(TextClassifier(10), torch.tensor([[2, 5, 6, 7, 3], [2, 4, 8, 3, 0]]))
     """
     adapter = as_adapter(model)
+    before = condition(modules(adapter))
     found = _guarded("run(inputs)", partial(_first_run, adapter, inputs))
     if not found:
         with torch.no_grad():
-            subject = Subject(adapter, inputs, adapter.run(inputs))
+            subject = Subject(adapter, inputs, adapter.run(inputs), before)
         for name, check in _CHECKS.items():
             found += _guarded(name, partial(check, subject))
     if found:

@@ -15,11 +15,11 @@ from faithattn.errors import AdapterError
 def select_rows(inputs: Any, rows: Tensor) -> Any:
     """Returns the given rows of inputs whose tensors hold instances on dimension 0."""
     if isinstance(inputs, Tensor):
-        return inputs.index_select(0, rows.to(inputs.device))
+        return inputs.index_select(0, rows.to(inputs.device)) if inputs.ndim else inputs
     if isinstance(inputs, Mapping):
         return {key: select_rows(value, rows) for key, value in inputs.items()}
     if isinstance(inputs, tuple | list):
-        return type(inputs)(select_rows(value, rows) for value in inputs)
+        return _rebuilt(inputs, [select_rows(value, rows) for value in inputs])
     if inputs is None or isinstance(inputs, bool | int | float | str):
         return inputs
     raise TypeError(
@@ -60,16 +60,31 @@ def find_mask(rule: Any, inputs: Any, padding: int | None, attention: Tensor) ->
     return mask.to(attention.device)
 
 
-def delete_positions(inputs: Any, positions: Tensor, mask: Tensor) -> Any:
-    """Deletes one position of each row in every tensor as long as the mask.
+def real_positions(rule: Any, inputs: Any, padding: int | None, mask: Tensor) -> Tensor:
+    """Where there is no padding, ``(B, L)``: special tokens are real, explained or not.
+
+    Everywhere, where nothing says what padding is.
+    """
+    everywhere = torch.ones_like(mask)
+    if isinstance(inputs, Mapping) and isinstance(inputs.get("attention_mask"), Tensor):
+        real = inputs["attention_mask"].bool()
+    else:
+        known = rule if isinstance(rule, int) else padding
+        found = _id_tensors(inputs, tuple(mask.shape))
+        real = found[0].ne(known) if known is not None and len(found) == 1 else everywhere
+    return mask | real.to(mask.device) if real.shape == mask.shape else everywhere
+
+
+def delete_positions(inputs: Any, positions: Tensor, real: Tensor) -> Any:
+    """Deletes one position of each row in every tensor of shape ``(B, L, ...)``.
 
     Columns that no row needs any more are cut: the last one always goes, and
-    so do those where every row is padding.
+    so do those where no row is real.
     """
-    size, length = mask.shape
-    keep = torch.arange(length, device=mask.device) != positions.to(mask.device)[:, None]
+    size, length = real.shape
+    keep = torch.arange(length, device=real.device) != _checked(positions, real)[:, None]
     order = keep.nonzero()[:, 1].view(size, length - 1)
-    left = mask.gather(1, order).any(0).nonzero()
+    left = real.gather(1, order).any(0).nonzero()
     order = order[:, : int(left[-1]) + 1] if len(left) else order
 
     def edit(value: Any) -> Any:
@@ -79,10 +94,27 @@ def delete_positions(inputs: Any, positions: Tensor, mask: Tensor) -> Any:
         if isinstance(value, Mapping):
             return {key: edit(each) for key, each in value.items()}
         if isinstance(value, tuple | list):
-            return type(value)(edit(each) for each in value)
+            return _rebuilt(value, [edit(each) for each in value])
         return value
 
     return edit(inputs)
+
+
+def _checked(positions: Tensor, real: Tensor) -> Tensor:
+    """Positions that can be deleted, one a row."""
+    size, length = real.shape
+    if positions.shape != (size,) or ((positions < 0) | (positions >= length)).any():
+        raise ValueError(
+            f"positions must name one of {length} positions for each of {size} rows; "
+            f"got {positions.tolist()}. Choose positions where the mask is True."
+        )
+    return positions.to(real.device)
+
+
+def _rebuilt(original: tuple[Any, ...] | list[Any], values: list[Any]) -> Any:
+    """A sequence of the same kind; a named tuple takes its values one by one."""
+    kind: Any = type(original)
+    return kind(*values) if hasattr(original, "_fields") else kind(values)
 
 
 def _no_hidden_padding(attention: Tensor) -> None:
@@ -97,18 +129,7 @@ def _no_hidden_padding(attention: Tensor) -> None:
 
 def _ids(inputs: Any, expected: tuple[int, int], source: str) -> Tensor:
     """The one integer tensor of the inputs that is as long as the attention."""
-    if isinstance(inputs, Mapping) and isinstance(inputs.get("input_ids"), Tensor):
-        return inputs["input_ids"]  # type: ignore[no-any-return]
-    values = inputs.values() if isinstance(inputs, Mapping) else inputs
-    values = (values,) if isinstance(values, Tensor) else values
-    found = [
-        value
-        for value in values
-        if isinstance(value, Tensor)
-        and value.shape == expected
-        and not value.is_floating_point()
-        and value.dtype != torch.bool
-    ]
+    found = _id_tensors(inputs, expected)
     if len(found) != 1:
         raise AdapterError(
             f"mask must be given as a function here: {source} needs one tensor of ids of shape "
@@ -116,3 +137,19 @@ def _ids(inputs: Any, expected: tuple[int, int], source: str) -> Tensor:
             "Use adapt(model, mask=lambda inputs: ...)."
         )
     return found[0]
+
+
+def _id_tensors(inputs: Any, expected: tuple[int, ...]) -> list[Tensor]:
+    """What may be ids: ``input_ids``, or every integer tensor of the expected shape."""
+    if isinstance(inputs, Mapping) and isinstance(inputs.get("input_ids"), Tensor):
+        return [inputs["input_ids"]]
+    values = inputs.values() if isinstance(inputs, Mapping) else inputs
+    values = values if isinstance(inputs, Mapping | tuple | list) else (inputs,)
+    return [
+        value
+        for value in values
+        if isinstance(value, Tensor)
+        and value.shape == expected
+        and not value.is_floating_point()
+        and value.dtype != torch.bool
+    ]

@@ -7,7 +7,14 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+
+@contextmanager
+def differentiating() -> Iterator[None]:
+    """Records gradients whatever the caller's mode, torch.inference_mode() included."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 @contextmanager
@@ -38,26 +45,41 @@ def _allow_recurrent_backward(module: nn.Module, stack: ExitStack) -> None:
 
 
 def condition(parts: list[nn.Module]) -> dict[str, Any]:
-    """What may not change: modes, flags, hooks and buffers."""
+    """What may not change: modes, flags, hooks, buffers and the random state."""
     return {
-        "mode": [part.training for part in parts],
-        "gradient flags": [p.requires_grad for part in parts for p in part.parameters(False)],
-        "hooks": [len(part._forward_hooks) + len(part._forward_pre_hooks) for part in parts],
-        "buffers": [b.double().sum().item() for part in parts for b in part.buffers(False)],
+        "the model's mode": [part.training for part in parts],
+        "the model's gradient flags": [
+            weight.requires_grad for part in parts for weight in part.parameters(False)
+        ],
+        "the model's hooks": [
+            len(part._forward_hooks) + len(part._forward_pre_hooks) for part in parts
+        ],
+        "the model's buffers": [_content(b) for part in parts for b in part.buffers(False)],
+        "the global random state": _content(torch.random.get_rng_state()),
     }
 
 
+def _content(buffer: Tensor) -> bytes:
+    """Every bit of a tensor, so that nan equals nan."""
+    flat = buffer.detach().cpu().contiguous().flatten()
+    return flat.view(torch.uint8).numpy().tobytes()
+
+
 @contextmanager
-def training_mode(parts: list[nn.Module]) -> Iterator[None]:
-    """Puts modules in train mode and gives each its own mode back."""
+def modes_of(parts: list[nn.Module], wanted: list[bool]) -> Iterator[None]:
+    """Puts each module in train (True) or eval mode; gives modes and buffers back."""
     modes = [part.training for part in parts]
+    buffers = [(buffer, buffer.clone()) for part in parts for buffer in part.buffers(False)]
     try:
-        for part in parts:
-            part.training = True
+        for part, mode in zip(parts, wanted, strict=True):
+            part.training = mode
         yield
     finally:
         for part, mode in zip(parts, modes, strict=True):
             part.training = mode
+        with torch.no_grad():
+            for buffer, content in buffers:
+                buffer.copy_(content)
 
 
 @contextmanager

@@ -94,8 +94,7 @@ class Tap(TorchFunctionMode):
         squeezed = weights.ndim == 3 and last.shape[1] == 1 and dim % 3 != 2
         seen = last.squeeze(1) if squeezed else last  # scores (B, L, 1) over dim 1
         used = self._visit(self._site("softmax", seen), seen)
-        if used is seen:
-            return weights
+        # Also where nothing is replaced: what was seen is then on the way to the logits.
         return (used.unsqueeze(1) if squeezed else used).movedim(-1, dim)
 
     def _output_hook(self, name: str) -> Callable[..., Any]:
@@ -107,8 +106,6 @@ class Tap(TorchFunctionMode):
             seen = output.squeeze(-1) if column else output
             site = Site(name + call, "module", tuple(seen.shape), "output")
             used = self._visit(site, seen)
-            if used is seen:
-                return output
             return used.unsqueeze(-1) if column else used
 
         return hook

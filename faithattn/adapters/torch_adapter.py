@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faithattn.adapters.inputs import delete_positions, find_mask, select_rows
+from faithattn.adapters.inputs import delete_positions, find_mask, real_positions, select_rows
 from faithattn.adapters.protocol import Run
 from faithattn.adapters.state import evaluating
 from faithattn.adapters.tap import Site, Tap
@@ -92,6 +92,11 @@ def adapt(
         raise ValueError(
             f"output must be one of {', '.join(OUTPUTS)}; got {output!r}. Leave it out for auto."
         )
+    if not (mask is None or callable(mask) or isinstance(mask, Tensor | int)) or mask is True:
+        raise TypeError(
+            f"mask must be a function of the inputs, a padding id or a tensor; got {mask!r}. "
+            "Use adapt(model, mask=lambda inputs: ...)."
+        )
     return TorchAdapter(model, site, call, logits, mask, embedding, output)
 
 
@@ -138,7 +143,7 @@ class TorchAdapter:
                 or an override is never reached.
         """
         logits, seen, embedded = self._forward(inputs, attention or {}, features or {})
-        embedded = self._choose_embedding(embedded)
+        embedded = self._choose_embedding(embedded, logits)
         chosen = self._choose_site(seen, embedded)
         _reached("attention", attention, {name for name, (_, _) in chosen.items()})
         _reached("features", features, set(embedded))
@@ -148,23 +153,24 @@ class TorchAdapter:
 
     def replay(self, state: Any, attention: Mapping[str, Tensor]) -> Tensor:
         """Logits ``(K, B, C)`` under attention ``(K, B, ...)``, one forward each."""
+        if not attention:
+            raise ValueError("attention must name a site to replace; got none. Pass one tensor.")
         count = next(iter(attention.values())).shape[0]
-        return torch.stack(
-            [
-                self._forward(
-                    state.inputs,
-                    {name: each[k] for name, each in attention.items()},
-                    state.features,
-                )[0]
-                for k in range(count)
-            ]
-        )
+        alternatives = [{name: each[k] for name, each in attention.items()} for k in range(count)]
+        return torch.stack([self._decode(state, each) for each in alternatives])
+
+    def _decode(self, state: Any, attention: Mapping[str, Tensor]) -> Tensor:
+        logits, seen, _ = self._forward(state.inputs, attention, state.features)
+        _reached("attention", attention, {site.name for site, _ in seen})
+        return logits
 
     def remove(self, inputs: Any, positions: Tensor) -> Any:
         """Deletes one position of each row from ids, masks and whatever is as long."""
         with torch.no_grad():
             run = self.run(inputs)
-        return delete_positions(inputs, positions, site_mask(run, next(iter(run.attention))))
+        mask = site_mask(run, next(iter(run.attention)))
+        real = real_positions(self._mask, inputs, self._padding(run.features), mask)
+        return delete_positions(inputs, positions, real)
 
     def select(self, inputs: Any, rows: Tensor) -> Any:
         """Returns the given rows of the inputs."""
@@ -172,8 +178,9 @@ class TorchAdapter:
 
     def sites(self, inputs: Any) -> list[Site]:
         """Every place that looks like attention for these inputs, in call order."""
-        _, seen, embedded = self._forward(inputs, {}, {})
-        return [site for site, _ in self._candidates(seen, self._choose_embedding(embedded))]
+        logits, seen, embedded = self._forward(inputs, {}, {})
+        embedded = self._choose_embedding(embedded, logits)
+        return [site for site, _ in self._candidates(seen, embedded)]
 
     def _forward(
         self, inputs: Any, attention: Mapping[str, Tensor], features: Mapping[str, Tensor]
@@ -183,7 +190,7 @@ class TorchAdapter:
 
         def visit(site: Site, value: Tensor) -> Tensor:
             if site.kind == "embedding":
-                embedded[site.name] = _feature(features.get(site.name), value)
+                embedded[site.name] = _feature(features.get(site.name), value, site)
                 return embedded[site.name]
             if site.kind == "module" and any(other.name == site.name for other, _ in seen):
                 return value  # the attention is the softmax inside; this is what comes of it
@@ -193,15 +200,15 @@ class TorchAdapter:
 
         outputs = [self._site] if self._is_output_site() else []
         with evaluating(self.model), Tap(self.model, visit, [name for name in outputs if name]):
-            logits = self._logits(self._call(self.model, inputs))
-        return logits, seen, embedded
+            returned = self._call(self.model, inputs)
+        return self._logits(returned), seen, embedded
 
     def _is_output_site(self) -> bool:
         """Whether the site names a submodule, whose output may be the attention."""
         return self._site is not None and self._site in dict(self.model.named_modules())
 
-    def _choose_embedding(self, embedded: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Keeps the embedding that was asked for, or the only one of full length."""
+    def _choose_embedding(self, embedded: dict[str, Tensor], logits: Tensor) -> dict[str, Tensor]:
+        """Keeps the embedding that was asked for, or those with a row for every instance."""
         if self._embedding is not None:
             if self._embedding not in embedded:
                 ran = ", ".join(map(repr, embedded)) or "none"
@@ -210,7 +217,8 @@ class TorchAdapter:
                     f"{self._embedding!r}, and these ran: {ran}."
                 )
             return {self._embedding: embedded[self._embedding]}
-        return {name: value for name, value in embedded.items() if value.ndim == 3}
+        size = logits.shape[:1]
+        return {k: value for k, value in embedded.items() if value.shape[:-2] == size}
 
     def _candidates(
         self, seen: list[tuple[Site, Tensor]], embedded: Mapping[str, Tensor]
@@ -257,8 +265,13 @@ class TorchAdapter:
         return None
 
 
-def _feature(given: Tensor | None, value: Tensor) -> Tensor:
+def _feature(given: Tensor | None, value: Tensor, site: Site) -> Tensor:
     """The embedded input to go on with; a leaf where gradients are on and none flows yet."""
+    if given is not None and given.shape != value.shape:
+        raise AdapterError(
+            f"features[{site.name!r}] must have the shape of the embeddings, "
+            f"{tuple(value.shape)}; got {tuple(given.shape)}. Start from run(inputs).features."
+        )
     used = value if given is None else given
     if torch.is_grad_enabled() and not used.requires_grad:
         return used.detach().requires_grad_()

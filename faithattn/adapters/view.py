@@ -81,7 +81,7 @@ class Rows:
     def max_attention(self) -> Tensor:
         """Largest conditional weight, averaged over rows, ``(B,)``; nan without positions."""
         highest = self.conditional.amax(-1).mean(1)
-        return highest.masked_fill(~self.mask.any(-1), torch.nan)
+        return highest.masked_fill(~self.valid.any(-1).any(-1), torch.nan)
 
     def override(self, conditional: Tensor) -> Tensor:
         """Site attention ``(K, B, ...)`` with rows ``(K, B, R, L)`` put in.
@@ -114,12 +114,18 @@ def choose_rows(run: Run, view: AttentionView | None) -> Rows:
     batch = torch.arange(four.shape[0], device=four.device)[:, None]
     values = four[batch, heads, queries]
     mask = site_mask(run, view.site, view.feature)
+    if mask.shape != (len(values), values.shape[-1]):
+        raise AdapterError(
+            f"mask must have shape {(len(values), values.shape[-1])} for the site {view.site!r}; "
+            f"got {tuple(mask.shape)}. Return a mapping with one mask a site."
+        )
     valid = mask[:, None].expand(values.shape)
     if run.support is not None and view.site in run.support:
         valid = valid & _four_dimensional(run.support[view.site])[batch, heads, queries]
     wide = values if values.dtype == torch.float64 else values.float()
     inside = torch.where(valid, wide, 0)
     mass = inside.sum(-1)
+    valid = valid & (mass > 0)[..., None]  # a row without weight there has nothing to condition on
     conditional = inside / mass.clamp_min(torch.finfo(wide.dtype).tiny)[..., None]
     return Rows(view, attention, valid, conditional, mass, mask, heads, queries)
 
@@ -165,11 +171,17 @@ def _indices(attention: Tensor, view: AttentionView) -> tuple[Tensor, Tensor]:
     chosen = range(n_heads) if view.heads is None else _as_tuple(view.heads)
     _in_range("heads", chosen, n_heads, view.site)
     heads = torch.tensor([head % n_heads for head in chosen], device=device)
+    if len({head % n_heads for head in chosen}) < len(chosen):
+        raise ValueError(
+            f"view.heads must name each head once; got {list(chosen)}. Leave out the repetition."
+        )
     if isinstance(view.query, Tensor):
-        if view.query.shape != attention.shape[:1]:
+        whole = not view.query.is_floating_point() and view.query.dtype != torch.bool
+        if view.query.shape != attention.shape[:1] or not whole:
             raise ValueError(
-                f"view.query must have one row per instance, shape ({attention.shape[0]},); "
-                f"got {tuple(view.query.shape)}. Pass an int for the same row everywhere."
+                f"view.query must have one row per instance, shape ({attention.shape[0]},), int64; "
+                f"got {view.query.dtype} {tuple(view.query.shape)}. "
+                "Pass an int for the same row everywhere."
             )
         _in_range("query", view.query.tolist(), n_queries, view.site)
         queries = (view.query.to(device) % n_queries)[:, None].expand(-1, len(heads))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from faithattn.adapters.protocol import SupportsReplay
 from faithattn.adapters.reading import Reading, chosen_feature, read, resolve_target
+from faithattn.adapters.state import differentiating
 from faithattn.adapters.view import AttentionView
 from faithattn.errors import AdapterError
 from faithattn.measures.outputs import class_probability, probabilities
@@ -55,7 +56,7 @@ def gradient_importance(
         >>> gradient_importance(model, torch.tensor([[2, 5, 6, 7, 3]])).shape
         torch.Size([1, 5])
     """
-    with torch.enable_grad():
+    with differentiating():
         reading = read(model, inputs, view)
         return gradient_of(reading, detach_attention, target)
 

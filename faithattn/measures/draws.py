@@ -60,7 +60,7 @@ def permute_attention(
         >>> real = torch.tensor([[True, True, True, False]])
         >>> permute_attention(row, mask=real, n_permutations=3, seed=0)
         tensor([[[0.1000, 0.7000, 0.2000, 0.0000],
-                 [0.2000, 0.1000, 0.7000, 0.0000],
+                 [0.7000, 0.1000, 0.2000, 0.0000],
                  [0.1000, 0.2000, 0.7000, 0.0000]]])
     """
     rows = _check_attention(attention)

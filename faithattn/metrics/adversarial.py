@@ -78,7 +78,7 @@ def adversarial_attention(
     count = require_count("n_adversaries", n_adversaries)
     steps = require_count("n_steps", n_steps)
     seed = fresh_seed(seed)
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():
         reading = read(model, inputs, view)
         ids = instance_ids(instances, reading.outputs)
         rows = reading.rows

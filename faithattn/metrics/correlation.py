@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from faithattn.adapters.reading import Reading, read
+from faithattn.adapters.state import differentiating
 from faithattn.adapters.view import AttentionView
 from faithattn.importance.gradient import gradient_of
 from faithattn.importance.leave_one_out import check_removal, leave_one_out_of
@@ -60,7 +61,7 @@ def gradient_correlation(
         >>> result.statistic.shape, result.detached
         (torch.Size([1]), True)
     """
-    with torch.enable_grad():
+    with differentiating():
         reading = read(model, inputs, view)
         importance = gradient_of(reading, detach_attention, target)
     return _correlate(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from faithattn._checks import require_count
@@ -26,32 +23,12 @@ from faithattn.paper.evaluation import (
     losses,
     text_length,
 )
+from faithattn.paper.training_log import TrainingLog, TrainingRecord
 
 __all__ = ["Evaluation", "TrainingRecord", "build", "evaluate", "train_classifier"]
 
 _M = TypeVar("_M", bound=nn.Module)
 _BATCHES_SORTED_TOGETHER = 50
-
-
-@dataclass(frozen=True)
-class TrainingRecord:
-    """What happened in training, one entry an epoch.
-
-    Attributes:
-        train_loss: Mean training loss, class weights included.
-        dev_loss: Mean loss on the dev examples, unweighted.
-        dev_accuracy: Accuracy on the dev examples.
-        best_epoch: Epoch whose weights were kept, counted from 0.
-        seconds: Wall time of all epochs.
-        seed: Seed of the order of the examples.
-    """
-
-    train_loss: tuple[float, ...]
-    dev_loss: tuple[float, ...]
-    dev_accuracy: tuple[float, ...]
-    best_epoch: int
-    seconds: float
-    seed: int
 
 
 def build(make: Callable[[], _M], *, seed: int) -> _M:
@@ -151,7 +128,7 @@ def train_classifier(
     )
     weights = _class_weights(train) if class_weights else {}
     generator = torch.Generator().manual_seed(seed)
-    log = _Log(seed)
+    log = TrainingLog(seed)
     total = epochs * math.ceil(len(train) / batch_size)
     with _training(model), tqdm(total=total, desc="training", disable=not progress) as bar:
         for _ in range(epochs):
@@ -163,42 +140,6 @@ def train_classifier(
                 break
     model.load_state_dict(log.best_weights)
     return log.record()
-
-
-class _Log:
-    """Collects epochs and keeps the weights of the best one."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.start = time.perf_counter()
-        self.losses: list[float] = []
-        self.dev: list[Evaluation] = []
-        self.best = 0
-        self.best_weights: dict[str, Tensor] = {}
-
-    @property
-    def epochs_since_best(self) -> int:
-        return len(self.dev) - 1 - self.best
-
-    def add(self, loss: float, dev: Evaluation, model: nn.Module) -> None:
-        """Notes one epoch."""
-        self.losses.append(loss)
-        self.dev.append(dev)
-        best = self.dev[self.best]
-        if len(self.dev) == 1 or (dev.accuracy, -dev.loss) > (best.accuracy, -best.loss):
-            self.best = len(self.dev) - 1
-            self.best_weights = copy.deepcopy(model.state_dict())
-
-    def record(self) -> TrainingRecord:
-        """Returns what was collected."""
-        return TrainingRecord(
-            train_loss=tuple(self.losses),
-            dev_loss=tuple(dev.loss for dev in self.dev),
-            dev_accuracy=tuple(dev.accuracy for dev in self.dev),
-            best_epoch=self.best,
-            seconds=time.perf_counter() - self.start,
-            seed=self.seed,
-        )
 
 
 @contextmanager

@@ -1,0 +1,158 @@
+"""The command line and its sub-commands.
+
+Each sub-command is a pair of functions: one adds its arguments to a parser, one does the work and
+returns the exit status. What needs PyTorch is imported in the second, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from faithattn._version import __version__
+from faithattn.cli import reproduce
+from faithattn.cli.errors import CommandError
+
+_DESCRIPTION = """\
+Does a model's attention explain its output? faithattn trains the models of the study "Attention is
+not Explanation" (Jain & Wallace 2019) on a task, and runs the study's four tests on them:
+
+  1. Does attention rank words as gradients do?              (Kendall tau)
+  2. Does it rank them as leaving each word out does?        (Kendall tau)
+  3. Does the output change when attention is shuffled?      (median change)
+  4. Could quite other attention have given the same output? (divergence)
+"""
+_EPILOG = """\
+examples:
+  faithattn reproduce babi-1              the quickest way to see it all; needs no file
+  faithattn reproduce reviews.csv         your own texts with two labels
+  faithattn published sst                 what the study reported on SST
+  faithattn reproduce --help              every option, with examples
+
+exit status: 0 done, 1 failed on the way, 2 something wrong with the command or a file,
+130 interrupted.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"{self.prog}: {message}. Try {self.prog} --help.\n")
+        raise SystemExit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        arguments: What follows ``faithattn``; None for those of this process.
+
+    Returns:
+        The exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
+
+    Raises:
+        SystemExit: After ``--help`` and ``--version``, and on wrong usage.
+    """
+    _survive_any_encoding()
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if chosen.work is None:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        status: int = chosen.work(chosen)
+    except CommandError as error:
+        sys.stderr.write(f"{parser.prog} {chosen.command}: {_one_line(error)}\n")
+        return error.status
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{parser.prog} {chosen.command}: interrupted.\n")
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Returns the parser with every sub-command."""
+    parser = _Parser(
+        prog="faithattn",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"faithattn {__version__}")
+    parser.set_defaults(work=None, command="")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    reproduce.add_parser(commands)
+    _add_published(commands)
+    return parser
+
+
+def _add_published(commands: Any) -> None:
+    """Adds ``faithattn published``."""
+    parser = commands.add_parser(
+        "published",
+        help="show the figures that the study published",
+        description="Shows the figures of Jain & Wallace (2019), arXiv 1902.10186. Without a data "
+        "set, those over all instances; with one, also those by class and by largest attention.",
+    )
+    parser.add_argument("dataset", nargs="?", metavar="DATASET", help="such as sst or babi-1")
+    parser.set_defaults(work=_published)
+
+
+def _published(chosen: argparse.Namespace) -> int:
+    """Prints the published figures."""
+    from faithattn.paper.published import published
+
+    figures = published(chosen.dataset)
+    names = sorted({figure.dataset for figure in published()})
+    if not figures:
+        raise CommandError(
+            f"DATASET must be one of {', '.join(names)}; got {chosen.dataset}. The study has no "
+            "other.",
+            status=2,
+        )
+    if chosen.dataset is None:
+        figures = [figure for figure in figures if figure.group == "Overall"]
+    print(_PUBLISHED_HEADER)
+    for each in figures:
+        numbers = (each.mean, each.std, each.significant, each.median)
+        print(
+            f"{each.dataset:<14} {each.encoder:<8} {each.attention:<11} {each.measure:<21} "
+            f"{each.group:<17}" + "".join(f"{_number(number):>7}" for number in numbers)
+        )
+    print(
+        "\nmean, std, p<=.05 (share of instances) and median over instances; empty: not published."
+        "\npermutation_test and adversarial_attention were read off drawings and are approximate."
+        "\nSource: Jain & Wallace 2019, arXiv 1902.10186."
+    )
+    return 0
+
+
+_PUBLISHED_HEADER = (
+    f"{'data set':<14} {'encoder':<8} {'attention':<11} {'measure':<21} {'group':<17}"
+    f"{'mean':>7}{'std':>7}{'p<=.05':>7}{'median':>7}"
+)
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _survive_any_encoding() -> None:
+    """Prints a mark for letters that the terminal cannot show, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

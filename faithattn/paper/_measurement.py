@@ -1,0 +1,159 @@
+"""The four published tests, batch by batch, over the test instances of an experiment."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from faithattn.measures.rank import rank_correlation
+from faithattn.metrics.adversarial import adversarial_attention
+from faithattn.metrics.correlation import gradient_correlation, loo_correlation
+from faithattn.metrics.permutation import permutation_test
+from faithattn.paper._preparation import Prepared
+from faithattn.paper.data import evidence_mask
+from faithattn.paper.evaluation import Inputs, text_length
+from faithattn.results import AdversarialResult, Correlation, PermutationResult, Result
+
+_R = TypeVar("_R", bound=Result)
+# Float noise of leave-one-out in output units, as in loo_correlation.
+_OUTPUT_NOISE = 5e-7
+
+
+class Evidence(NamedTuple):
+    """How much of each score lies on the sentences that support the answer.
+
+    Attributes:
+        attention: Share of the attention there, ``(N,)``, 0..1.
+        gradient: Share of the gradient importance, ``(N,)``.
+        leave_one_out: Share of the leave-one-out importance, ``(N,)``.
+        positions: Share of the positions, what a blind score would give, ``(N,)``.
+    """
+
+    attention: Tensor
+    gradient: Tensor
+    leave_one_out: Tensor
+    positions: Tensor
+
+
+class Measurements(NamedTuple):
+    """Results of the four tests in the order of the test split, and seconds each took."""
+
+    gradient: Correlation
+    loo: Correlation
+    permutation: PermutationResult
+    adversarial: AdversarialResult
+    seconds: dict[str, float]
+
+
+def run_tests(prepared: Prepared, *, progress: bool) -> Measurements:
+    """Runs the four tests.
+
+    Args:
+        prepared: A trained model and its data.
+        progress: Show progress bars on standard error.
+
+    Returns:
+        Results whose draws depend on the seed and an instance's place in the
+        test split only, whatever else is tested.
+    """
+    settings, model = prepared.settings, prepared.model
+    # Resolved settings leave nothing open.
+    epsilon = 0.01 if settings.epsilon is None else settings.epsilon
+    seconds: dict[str, float] = {}
+
+    def over(name: str, test: Callable[[Inputs, Tensor], _R]) -> _R:
+        start = time.perf_counter()
+        result = _over_batches(prepared, test, name, progress)
+        seconds[name] = time.perf_counter() - start
+        return result
+
+    return Measurements(
+        gradient=over("gradients", lambda x, _: gradient_correlation(model, x)),
+        loo=over("leave-one-out", lambda x, _: loo_correlation(model, x)),
+        permutation=over(
+            "permutations",
+            lambda x, ids: permutation_test(
+                model, x, n_permutations=settings.permutations, seed=settings.seed, instances=ids
+            ),
+        ),
+        adversarial=over(
+            "adversaries",
+            lambda x, ids: adversarial_attention(
+                model, x, epsilon=epsilon, n_adversaries=settings.adversaries,
+                n_steps=settings.n_steps, seed=settings.seed, instances=ids,
+            ),
+        ),
+        seconds=seconds,
+    )  # fmt: skip
+
+
+def importance_agreement(gradient: Correlation, loo: Correlation) -> Correlation:
+    """Kendall's tau between gradient and leave-one-out importance, ``gradient_loo``."""
+    tau = rank_correlation(
+        gradient.importance,
+        loo.importance.to(gradient.importance.dtype),
+        mask=gradient.mask,
+        tie_tolerance=("auto", _OUTPUT_NOISE),
+    )
+    return replace(
+        gradient,
+        statistic=tau.statistic,
+        pvalue=tau.pvalue,
+        explanation=gradient.importance,
+        importance=loo.importance,
+        measure="gradient_loo",
+        removal=loo.removal,
+    )
+
+
+def evidence_shares(prepared: Prepared, gradient: Correlation, loo: Correlation) -> Evidence | None:
+    """Compares the scores with the known supporting sentences; None where none are known."""
+    examples = prepared.examples
+    if not all(example.evidence for example in examples):
+        return None
+    marked = evidence_mask(examples, gradient.mask.shape[1]) & gradient.mask
+
+    def share(scores: Tensor) -> Tensor:
+        return (scores * marked).sum(1) / scores.sum(1)
+
+    return Evidence(
+        attention=share(gradient.explanation),
+        gradient=share(gradient.importance),
+        leave_one_out=share(loo.importance),
+        positions=share(gradient.mask.double()),
+    )
+
+
+def _over_batches(
+    prepared: Prepared, test: Callable[[Inputs, Tensor], _R], name: str, progress: bool
+) -> _R:
+    """Runs one test over batches of similar length and puts the instances back in order."""
+    places = sorted(prepared.instances, key=lambda place: text_length(prepared.dataset.test[place]))
+    size = prepared.settings.batch_size
+    batches = [places[start : start + size] for start in range(0, len(places), size)]
+    # Long batches cost the most: in random order, the time left is a fair estimate.
+    random.Random(0).shuffle(batches)
+    results = []
+    with tqdm(total=len(places), desc=f"{name:>13}", unit="text", disable=not progress) as bar:
+        for batch in batches:
+            inputs, _ = prepared.collate([prepared.dataset.test[place] for place in batch])
+            results.append(test(inputs, torch.tensor(batch)))
+            bar.update(len(batch))
+    order = torch.tensor([place for batch in batches for place in batch]).argsort()
+    return _reordered(type(results[0]).concatenate(results), order)
+
+
+def _reordered(result: _R, order: Tensor) -> _R:
+    """Returns the instances of a result in another order."""
+    values: dict[str, Any] = {field.name: getattr(result, field.name) for field in fields(result)}
+    for name, value in values.items():
+        if isinstance(value, Tensor):
+            values[name] = value[order]
+    return type(result)(**values)

@@ -1,0 +1,93 @@
+"""The settings of an experiment."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from os import PathLike, fspath
+from typing import Any
+
+from faithattn._checks import require_count
+
+_LARGEST_SEED = 2**63 - 1
+_COUNTS = (
+    "permutations",
+    "adversaries",
+    "instances",
+    "epochs",
+    "minimum_count",
+    "embedding_size",
+    "hidden_size",
+    "batch_size",
+    "n_steps",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an experiment does; the defaults are the published ones.
+
+    Attributes:
+        encoder: ``"bilstm"``, ``"cnn"`` or ``"average"``; None for
+            ``"bilstm"``, or what the checkpoint holds.
+        attention: ``"additive"`` or ``"scaled_dot"``; None for ``"additive"``,
+            or what the checkpoint holds.
+        seed: Seed of data, first weights, order of training and draws, 0 or more.
+        epsilon: Output change allowed to an adversary, above 0 to 1; None for
+            .01 (texts) or .05 (questions).
+        permutations: Shuffles of each instance.
+        adversaries: Adversaries of each instance.
+        instances: Test instances to run the four tests on, drawn at random;
+            None for all.
+        epochs: Passes over the training examples at most; None for 8 (texts)
+            or 16 (questions).
+        minimum_count: Words that are rarer in training are unknown.
+        vectors: File of pretrained word vectors, or None.
+        embedding_size: Features of one embedding; ``vectors`` has its own.
+        hidden_size: Half the features of one state.
+        batch_size: Instances in a batch, in training and in the tests.
+        n_steps: Steps of the search for adversaries.
+        text: Column of the texts; None for the common names.
+        label: Column of the labels; None for the common names.
+        split: Column of the splits; None for the common names.
+    """
+
+    encoder: str | None = None
+    attention: str | None = None
+    seed: int = 0
+    epsilon: float | None = None
+    permutations: int = 100
+    adversaries: int = 5
+    instances: int | None = None
+    epochs: int | None = None
+    minimum_count: int = 1
+    vectors: str | PathLike[str] | None = None
+    embedding_size: int = 300
+    hidden_size: int = 128
+    batch_size: int = 32
+    n_steps: int = 500
+    text: str | None = None
+    label: str | None = None
+    split: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        vectors = None if self.vectors is None else fspath(self.vectors)
+        return asdict(self) | {"vectors": vectors}
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises if a number is out of range, before anything slow begins."""
+    require_count("seed", settings.seed, least=0)
+    if settings.seed > _LARGEST_SEED:
+        raise ValueError(f"seed must be below 2**63; got {settings.seed}. Use a smaller number.")
+    for name in _COUNTS:
+        value = getattr(settings, name)
+        if value is not None or name not in ("instances", "epochs"):
+            require_count(name, value)
+    epsilon = settings.epsilon
+    if epsilon is not None and not (math.isfinite(epsilon) and 0 < epsilon <= 1):
+        raise ValueError(
+            f"epsilon must be above 0 and at most 1; got {epsilon}. The published values are .01 "
+            "for texts and .05 for questions."
+        )

@@ -1,0 +1,248 @@
+"""The published experiment on one task: train or load a model, run the four tests on it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+
+import torch
+
+from faithattn.paper._measurement import (
+    Evidence,
+    evidence_shares,
+    importance_agreement,
+    run_tests,
+)
+from faithattn.paper._preparation import Prepared, prepare
+from faithattn.paper._settings import Settings
+from faithattn.paper.checkpoints import save
+from faithattn.paper.data import Dataset, Example
+from faithattn.paper.evaluation import Evaluation, evaluate
+from faithattn.paper.published import PublishedFigure, published, published_row
+from faithattn.paper.training import TrainingRecord, train_classifier
+from faithattn.results import AdversarialResult, Correlation, PermutationResult
+from faithattn.statistics import Summary
+
+__all__ = ["Evidence", "Experiment", "Prepared", "Settings", "prepare", "reproduce", "run"]
+
+CHECKPOINT = "model.npz"
+
+# Epochs without a better one after which training stops. Questions need more: the model sits on
+# a plateau for some epochs before it learns to find the sentence that answers.
+_PATIENCE_TEXTS = 3
+_PATIENCE_QUESTIONS = 5
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A model and what the four tests say about its attention.
+
+    The N tested instances are in the order of the test split everywhere.
+
+    Attributes:
+        prepared: The data set, the trained model, its vocabulary, the settings.
+        record: How the model was trained; None if its checkpoint does not say.
+        test: Accuracy and loss on the whole test split.
+        gradient: Agreement of attention with gradients.
+        loo: Agreement of attention with leave-one-out.
+        gradient_loo: Agreement of gradients with leave-one-out.
+        permutation: Output change under shuffled attention.
+        adversarial: Different attention that keeps the output.
+        evidence: Shares of the scores on the supporting sentences; None where
+            these are not known.
+        seconds: Wall time of each step.
+        threads: PyTorch's threads; another number may change the last digits.
+        checkpoint: Where the model was saved or loaded from; None if only in memory.
+    """
+
+    prepared: Prepared
+    record: TrainingRecord | None
+    test: Evaluation
+    gradient: Correlation
+    loo: Correlation
+    gradient_loo: Correlation
+    permutation: PermutationResult
+    adversarial: AdversarialResult
+    evidence: Evidence | None
+    seconds: Mapping[str, float]
+    threads: int
+    checkpoint: Path | None
+
+    @property
+    def settings(self) -> Settings:
+        """What was done."""
+        return self.prepared.settings
+
+    @property
+    def dataset(self) -> Dataset:
+        """What it was done on."""
+        return self.prepared.dataset
+
+    @property
+    def instances(self) -> tuple[int, ...]:
+        """Places of the tested instances in the test split, ascending."""
+        return self.prepared.instances
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """The tested examples."""
+        return self.prepared.examples
+
+    @property
+    def published_name(self) -> str | None:
+        """The data set of the published study that this is, as far as its name tells."""
+        name = self.dataset.name
+        known = published(name)
+        if known:
+            return known[0].dataset
+        # "my-sst-v2" and "sst2" are SST, "lesstalk" is not.
+        return "sst" if re.search(r"(?<![a-z])sst(?![a-z])", name.lower()) else None
+
+    def published(self, measure: str, group: str = "Overall") -> PublishedFigure | None:
+        """The published figure for the same data set and model, None where there is none.
+
+        Args:
+            measure: Name of a measure, as in ``PublishedFigure``.
+            group: Part of the instances, as in ``PublishedFigure``.
+        """
+        encoder, attention = self.settings.encoder, self.settings.attention
+        if self.published_name is None or encoder is None or attention is None:
+            return None
+        return published_row(self.published_name, encoder, attention, measure, group)
+
+    @cached_property
+    def summaries(self) -> Mapping[str, Summary]:
+        """The five summaries by measure, named as in the published figures."""
+        results = (self.gradient, self.loo, self.gradient_loo, self.permutation, self.adversarial)
+        every = [result.summary() for result in results]
+        return {summary.measure: summary for summary in every}
+
+
+def reproduce(
+    task: str | PathLike[str] | Dataset,
+    settings: Settings | None = None,
+    *,
+    out: str | PathLike[str] | None = None,
+    checkpoint: str | PathLike[str] | None = None,
+    progress: bool = False,
+) -> Experiment:
+    """Trains the published model on a task and runs the four published tests.
+
+    Args:
+        task: ``babi-1``, ``babi-2``, ``babi-3``, a file of labelled texts for
+            :func:`~faithattn.paper.readers.read_texts`, or a data set.
+        settings: What to do; None for the published settings.
+        out: Folder for results, tables and figures, made if need be; None to
+            write nothing.
+        checkpoint: A trained model to load instead of training.
+        progress: Show progress bars on standard error.
+
+    Returns:
+        Results per instance, in the order of the test split.
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        OSError: If the folder cannot be written.
+        ValueError: If a file cannot be read or a setting is out of range.
+        FloatingPointError: If training diverges.
+
+    References:
+        Jain and Wallace (2019), "Attention is not Explanation".
+
+    Examples:
+        >>> from faithattn.paper.babi import generate_babi
+        >>> data = generate_babi(1, n_train=20, n_dev=5, n_test=5)
+        >>> settings = Settings(
+        ...     encoder="average", embedding_size=8, hidden_size=4, epochs=1, n_steps=5
+        ... )
+        >>> experiment = reproduce(data, settings)
+        >>> experiment.permutation.median_tvd.shape, experiment.settings.epsilon
+        (torch.Size([5]), 0.05)
+        >>> sorted(experiment.summaries)  # doctest: +NORMALIZE_WHITESPACE
+        ['adversarial_attention', 'gradient_correlation', 'gradient_loo', 'loo_correlation',
+         'permutation_test']
+    """
+    prepared = prepare(task, settings, checkpoint=checkpoint)
+    if out is None:
+        return run(prepared, progress=progress)
+    from faithattn.paper.report import prepare_folder, write_report
+
+    folder = prepare_folder(out)
+    experiment = run(prepared, checkpoint=folder / CHECKPOINT, progress=progress)
+    write_report(experiment, folder)
+    return experiment
+
+
+def run(
+    prepared: Prepared, *, checkpoint: str | PathLike[str] | None = None, progress: bool = False
+) -> Experiment:
+    """Trains the model, unless it is, and runs the four tests.
+
+    Args:
+        prepared: What :func:`prepare` returned. Its model is trained in place.
+        checkpoint: File to save the trained model in, before the tests; None
+            to save nothing.
+        progress: Show progress bars on standard error.
+
+    Returns:
+        The results.
+
+    Raises:
+        OSError: If the checkpoint cannot be written.
+        FloatingPointError: If training diverges.
+    """
+    start = time.perf_counter()
+    record = prepared.record if prepared.trained else _train(prepared, progress)
+    seconds = {} if prepared.trained else {"training": time.perf_counter() - start}
+    if checkpoint is not None:
+        save_model(prepared, record, checkpoint)
+    test = evaluate(prepared.model, prepared.dataset.test, collate=prepared.collate)
+    measured = run_tests(prepared, progress=progress)
+    return Experiment(
+        prepared=replace(prepared, record=record, trained=True),
+        record=record,
+        test=test,
+        gradient=measured.gradient,
+        loo=measured.loo,
+        gradient_loo=importance_agreement(measured.gradient, measured.loo),
+        permutation=measured.permutation,
+        adversarial=measured.adversarial,
+        evidence=evidence_shares(prepared, measured.gradient, measured.loo),
+        seconds=seconds | measured.seconds,
+        threads=torch.get_num_threads(),
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+    )
+
+
+def save_model(
+    prepared: Prepared, record: TrainingRecord | None, path: str | PathLike[str]
+) -> None:
+    """Saves a model with what is needed to test it on the same data again."""
+    metadata = {
+        "data": prepared.dataset.name,
+        "labels": list(prepared.dataset.labels),
+        "data_seed": prepared.data_seed,
+        "settings": prepared.settings.to_dict(),
+    }
+    save(path, prepared.model, prepared.vocabulary, record=record, metadata=metadata)
+
+
+def _train(prepared: Prepared, progress: bool) -> TrainingRecord:
+    """Trains the model in place."""
+    settings, dataset = prepared.settings, prepared.dataset
+    return train_classifier(
+        prepared.model,
+        dataset.train,
+        dataset.dev,
+        collate=prepared.collate,
+        epochs=8 if settings.epochs is None else settings.epochs,
+        batch_size=settings.batch_size,
+        patience=_PATIENCE_QUESTIONS if dataset.train[0].question else _PATIENCE_TEXTS,
+        seed=settings.seed,
+        progress=progress,
+    )

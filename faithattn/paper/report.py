@@ -1,0 +1,209 @@
+"""What an experiment leaves behind: JSON, CSV, a summary to read, and figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import platform
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib.metadata import version
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from faithattn._version import __version__
+from faithattn.paper._markdown import markdown
+from faithattn.paper._names import plain
+from faithattn.paper._tables import median_length, text_table
+from faithattn.paper.experiment import Experiment
+from faithattn.paper.figures import draw, save_figures
+from faithattn.paper.published import published
+from faithattn.statistics import null_spread
+
+__all__ = ["instance_records", "prepare_folder", "results", "text_table", "write_report"]
+
+SCHEMA_VERSION = 1
+_PACKAGES = ("torch", "numpy", "scipy", "captum", "matplotlib")
+
+
+def prepare_folder(out: str | PathLike[str]) -> Path:
+    """Makes a folder, and makes sure that files can be written there.
+
+    Args:
+        out: The folder; it may exist, and files of earlier results in it are
+            replaced later.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OSError: If it cannot be made or written.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     prepare_folder(Path(folder, "a", "b")).is_dir()
+        True
+    """
+    folder = Path(out)
+    probe = folder / ".faithattn-probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"out must be a folder that can be written; got {fspath(out)} ({error.strerror}). "
+            "Choose another folder."
+        ) from error
+    return folder
+
+
+def write_report(experiment: Experiment, folder: str | PathLike[str]) -> list[Path]:
+    """Writes ``results.json``, ``instances.csv``, ``summary.md`` and ``figures/``.
+
+    Args:
+        experiment: What to write.
+        folder: A folder that exists.
+
+    Returns:
+        The files written, in that order.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    target = Path(folder)
+    data = json.dumps(results(experiment), indent=2, ensure_ascii=False, allow_nan=False)
+    (target / "results.json").write_text(data + "\n", encoding="utf-8", errors="replace")
+    write_instances(experiment, target / "instances.csv")
+    figures = save_figures(draw(experiment), target / "figures")
+    page = markdown(experiment, [path.name for path in figures if path.suffix == ".png"])
+    (target / "summary.md").write_text(page, encoding="utf-8", errors="replace")
+    return [*(target / name for name in ("results.json", "instances.csv", "summary.md")), *figures]
+
+
+def results(experiment: Experiment) -> dict[str, Any]:
+    """Returns everything but the single instances, ready for JSON.
+
+    Args:
+        experiment: What to describe.
+
+    Returns:
+        Plain values; undefined numbers are None. ``schema_version`` counts up
+        when a key changes its meaning.
+    """
+    prepared, settings, dataset = experiment.prepared, experiment.settings, experiment.dataset
+    length = median_length(experiment)
+    plain_values: dict[str, Any] = _without_nan(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "data": {
+                "name": dataset.name,
+                "labels": list(dataset.labels),
+                "train": len(dataset.train),
+                "dev": len(dataset.dev),
+                "test": len(dataset.test),
+                "tested": len(experiment.instances),
+                "vocabulary": len(prepared.vocabulary),
+                "vector_coverage": prepared.coverage,
+                "median_length": length,
+            },
+            "settings": settings.to_dict(),
+            "seeds": {"data": prepared.data_seed, "model": settings.seed, "tests": settings.seed},
+            "versions": {"faithattn": __version__, "python": platform.python_version()}
+            | {name: version(name) for name in _PACKAGES},
+            "threads": experiment.threads,
+            "accuracy": {"test": experiment.test.accuracy, "test_loss": experiment.test.loss},
+            "training": None if experiment.record is None else asdict(experiment.record),
+            "summaries": {key: value.to_dict() for key, value in experiment.summaries.items()},
+            "null_spread": {"length": length, "tau": null_spread(length)},
+            "evidence": _evidence(experiment),
+            "published": _published(experiment),
+            "seconds": dict(experiment.seconds),
+        }
+    )
+    return plain_values
+
+
+def instance_records(experiment: Experiment) -> list[dict[str, Any]]:
+    """Returns one row per tested instance, in the order of the test split.
+
+    Args:
+        experiment: What to describe.
+
+    Returns:
+        Mappings of equal keys: ``id`` is the place in the test split from 0,
+        ``length`` the number of words explained, ``feasible`` the number of
+        adversaries within epsilon. Undefined numbers are None.
+    """
+    labels = [plain(name) for name in experiment.dataset.labels]
+    gradient, loo, pair = experiment.gradient, experiment.loo, experiment.gradient_loo
+    shuffled, adversarial = experiment.permutation, experiment.adversarial
+    columns: dict[str, list[Any]] = {
+        "id": list(experiment.instances),
+        "label": [labels[example.label] for example in experiment.examples],
+        "predicted": [labels[number] for number in gradient.predicted.tolist()],
+        "length": gradient.mask.sum(1).tolist(),
+        "max_attention": gradient.max_attention.tolist(),
+        "mass": gradient.mass.tolist(),
+        "tau_gradient": gradient.statistic.tolist(),
+        "p_gradient": gradient.pvalue.tolist(),
+        "tau_loo": loo.statistic.tolist(),
+        "p_loo": loo.pvalue.tolist(),
+        "tau_gradient_loo": pair.statistic.tolist(),
+        "p_gradient_loo": pair.pvalue.tolist(),
+        "median_tvd": shuffled.median_tvd.tolist(),
+        "p_permutation": shuffled.pvalue.tolist(),
+        "max_jsd": adversarial.max_jsd.tolist(),
+        "feasible": adversarial.feasible.sum(1).tolist(),
+        "upper_bound": adversarial.upper_bound.tolist(),
+        "certified": adversarial.certified.int().tolist(),
+    }
+    if experiment.evidence is not None:
+        for name, values in experiment.evidence._asdict().items():
+            columns[f"evidence_{name}"] = values.tolist()
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    return [_without_nan(row) for row in rows]
+
+
+def write_instances(experiment: Experiment, path: Path) -> None:
+    """Writes :func:`instance_records` as CSV; undefined numbers are empty."""
+    records = instance_records(experiment)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _field(value) for key, value in row.items()} for row in records)
+
+
+def _field(value: object) -> object:
+    """Returns what single precision needs of a number, and no more."""
+    return f"{value:.9g}" if isinstance(value, float) else value
+
+
+def _evidence(experiment: Experiment) -> dict[str, float] | None:
+    """Returns the mean share of each score on the supporting sentences."""
+    if experiment.evidence is None:
+        return None
+    shares = experiment.evidence._asdict()
+    return {name: float(values.nanmean()) for name, values in shares.items()}
+
+
+def _published(experiment: Experiment) -> list[dict[str, Any]]:
+    """Returns the published figures of the same data set and model, with their sources."""
+    if experiment.published_name is None:
+        return []
+    settings = experiment.settings
+    figures: Iterable[dict[str, Any]] = map(asdict, published(experiment.published_name))
+    asked = (settings.encoder, settings.attention)
+    return [figure for figure in figures if (figure["encoder"], figure["attention"]) == asked]
+
+
+def _without_nan(value: Any) -> Any:
+    """Returns nested plain values with None for nan, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,89 @@
+"""Planted models A to F: what each test must say."""
+
+from __future__ import annotations
+
+import math
+
+import oracles
+import planted
+import pytest
+import torch
+
+from faithattn import (
+    adversarial_attention,
+    gradient_correlation,
+    leave_one_out_importance,
+    loo_correlation,
+    permutation_test,
+    rank_correlation,
+)
+from faithattn.statistics import null_spread
+
+
+def test_a_faithful_attention_agrees_perfectly() -> None:
+    model, inputs = planted.faithful()
+    gradient = gradient_correlation(model, inputs)
+    removed = loo_correlation(model, inputs, removal="mask_attention")
+    ones = torch.ones(6, dtype=torch.float64)
+    torch.testing.assert_close(gradient.statistic, ones)
+    torch.testing.assert_close(removed.statistic, ones)
+    torch.testing.assert_close(gradient.importance, inputs[0])
+    torch.testing.assert_close(removed.importance, inputs[0])
+    assert gradient.summary().overall.significant == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_b_equal_values_make_attention_irrelevant(dtype: torch.dtype) -> None:
+    model, (attention, scores, mask) = planted.indifferent()
+    inputs = (attention.to(dtype), scores.to(dtype), mask)
+    result = permutation_test(model, inputs, seed=0)
+    assert float(result.tvd.max()) < (1e-6 if dtype == torch.float32 else 1e-15)
+    assert (result.pvalue == 1).all()
+    assert float(result.jsd.mean()) > 0.1
+    found = adversarial_attention(model, inputs, seed=0)
+    assert found.feasible.all()
+    assert (found.max_jsd > 0.9 * found.upper_bound).all()
+
+
+@pytest.mark.parametrize("epsilon", [0.01, 0.05])
+def test_c_two_positions_leave_no_room(epsilon: float) -> None:
+    model, inputs = planted.two_positions()
+    exact = oracles.two_position_adversary(0.7, (2.0, -2.0), epsilon)
+    result = adversarial_attention(model, inputs, epsilon=epsilon, seed=0)
+    assert 0 <= float(result.max_jsd) <= exact + 1e-9
+
+
+def test_d_two_halves_stand_in_for_the_middle() -> None:
+    model, inputs = planted.three_positions()
+    result = adversarial_attention(model, inputs, seed=0)
+    assert math.log(2) - 0.05 < float(result.max_jsd) <= math.log(2) + 1e-9
+
+
+def test_e_independent_attention_has_the_null_distribution() -> None:
+    model, inputs = planted.independent()
+    result = loo_correlation(model, planted.whole(inputs[0], inputs[1]), removal="mask_attention")
+    # What a removed weight does is a_t |s_t|; divided by a_t it is independent of a.
+    independent = result.importance / inputs[0]
+    torch.testing.assert_close(independent, inputs[1].abs())
+    tau = rank_correlation(inputs[0], independent)
+    spread, count = null_spread(10), len(tau.statistic)
+    assert abs(float(tau.statistic.mean())) < 4 * spread / math.sqrt(count)
+    assert float(tau.statistic.std()) == pytest.approx(spread, rel=0.05)
+    assert float((tau.pvalue <= 0.05).double().mean()) == pytest.approx(0.05, abs=0.015)
+
+
+def test_f_the_most_attended_position_pushes_the_output_down() -> None:
+    model, inputs = planted.suppressor()
+    attention = inputs[0]
+    top = attention.argmax(-1)
+    rows = torch.arange(len(top))
+    removed = attention.clone()
+    removed[rows, top] = 0
+    before, after = (
+        model.run(inputs, attention={"row": weights}).logits[:, 0]
+        for weights in (attention, removed)
+    )
+    assert (after > before).all()
+    change = leave_one_out_importance(model, inputs, removal="mask_attention")
+    expected = (after.sigmoid() - before.sigmoid()).abs()
+    torch.testing.assert_close(change[rows, top], expected)
