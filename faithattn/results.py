@@ -173,6 +173,7 @@ class AdversarialResult(Result):
         certified: Whether ``max_jsd`` reaches the ceiling to 1e-4, ``(B,)`` bool.
         epsilon: Allowed output change.
         method: How they were found.
+        n_steps: Steps of the search.
         seed: Seed of the random starts.
     """
 
@@ -187,9 +188,10 @@ class AdversarialResult(Result):
     certified: Tensor
     epsilon: float
     method: str
+    n_steps: int
     seed: int
 
-    _same: ClassVar[tuple[str, ...]] = ("view", "output", "epsilon", "method", "seed")
+    _same: ClassVar[tuple[str, ...]] = ("view", "output", "epsilon", "method", "n_steps", "seed")
     _padded: ClassVar[tuple[str, ...]] = ("attention", "original")
 
     @property

@@ -40,8 +40,6 @@ def find_affine(reading: Reading) -> Affine | None:
     with torch.enable_grad():
         point = rows[None].detach().requires_grad_()
         logits = _replay_logits(reading, point)[0]
-        if not logits.requires_grad:
-            return None
         count = logits.shape[-1]
         scores = torch.stack(
             [_slope(logits[:, c], point, retain=c + 1 < count)[0] for c in range(count)], -1
@@ -53,7 +51,9 @@ def find_affine(reading: Reading) -> Affine | None:
 
 def _slope(values: Tensor, point: Tensor, *, retain: bool) -> Tensor:
     """Gradient of the instances' values; zero where they do not depend on the point."""
-    (slope,) = torch.autograd.grad(values.sum(), point, retain_graph=retain, allow_unused=True)
+    slope = None
+    if values.requires_grad:
+        (slope,) = torch.autograd.grad(values.sum(), point, retain_graph=retain, allow_unused=True)
     return torch.zeros_like(point) if slope is None else slope
 
 

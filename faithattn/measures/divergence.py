@@ -116,9 +116,11 @@ def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
 
 def _relative_entropy(p: Tensor, q: Tensor) -> Tensor:
     """Terms p ln(p / q) by position; where p is 0 both value and gradient are 0."""
-    present = p > 0
-    ratio = torch.where(present, p, 1) / torch.where(present, q, 1)
-    return torch.where(present, p * ratio.log(), 0)
+    # Below the smallest normal number p counts as 0: half of it, and so an average, may be 0.
+    present = p >= torch.finfo(p.dtype).tiny
+    # A difference of logarithms: the ratio of a weight to a tiny one would overflow.
+    logs = torch.where(present, p, 1).log() - torch.where(present, q, 1).log()
+    return torch.where(present, p * logs, 0)
 
 
 def _check_distributions(p: object, q: object) -> tuple[Tensor, Tensor]:

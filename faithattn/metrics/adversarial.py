@@ -12,6 +12,7 @@ from faithattn._memory import chunk_size
 from faithattn.adapters.affine import Affine, find_affine
 from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.view import AttentionView
+from faithattn.errors import AdapterError
 from faithattn.measures.divergence import jensen_shannon
 from faithattn.measures.draws import fresh_seed, instance_ids, normal_noise, spans
 from faithattn.measures.outputs import output_distance, probabilities
@@ -91,7 +92,7 @@ def adversarial_attention(
             epsilon=epsilon,
             n_steps=steps,
         )
-        return _result(reading, found, epsilon, seed)
+        return _result(reading, found, epsilon, steps, seed)
 
 
 def _output_change(reading: Reading) -> OutputChange:
@@ -129,13 +130,20 @@ def _change_of_chunk(reading: Reading, rows: Tensor) -> tuple[Tensor, Tensor]:
         leaf = rows.transpose(0, 1).detach().requires_grad_()
         outputs = reading.replay(leaf)
         change = output_distance(outputs, reading.outputs, reading.output)
-        if not change.requires_grad:
-            return change.detach().T, torch.zeros_like(rows)
-        (slope,) = torch.autograd.grad(change.sum(), leaf)
-    return change.detach().T, slope.transpose(0, 1)
+        slope = None
+        if change.requires_grad:
+            (slope,) = torch.autograd.grad(change.sum(), leaf, allow_unused=True)
+    if slope is None:
+        raise AdapterError(
+            "replay must be differentiable in the attention; got outputs that change with it but "
+            "carry no gradient. Keep the graph: no detach, no no_grad."
+        )
+    return change.detach().T, slope.detach().transpose(0, 1)
 
 
-def _result(reading: Reading, found: Tensor, epsilon: float, seed: int) -> AdversarialResult:
+def _result(
+    reading: Reading, found: Tensor, epsilon: float, n_steps: int, seed: int
+) -> AdversarialResult:
     """Confirms every adversary on the model and sorts them, feasible and far first."""
     rows = reading.rows
     outputs, tvd = _confirm(reading, found)
@@ -164,6 +172,7 @@ def _result(reading: Reading, found: Tensor, epsilon: float, seed: int) -> Adver
         certified=best >= ceiling - _CERTIFIED_WITHIN,
         epsilon=epsilon,
         method="search",
+        n_steps=n_steps,
         seed=seed,
     )
 

@@ -26,6 +26,7 @@ _LABEL = 0.95
 _LINE = 0.25
 _GAP = 0.06
 _FONT = 9.5
+_HEAD = 0.52
 _WORDS_SHOWN = 60
 _WORDS_LEAST = 6
 _LONGEST_WORD = 28
@@ -105,15 +106,16 @@ class _Block:
         self.other = result.strongest[row][mask].double().numpy()
         shown = _shown(np.maximum(self.own, self.other))
         self.words = _layout(example.tokens, shown, ruler)
-        self.title = _title(experiment, row)
+        self.title, self.change = _title(experiment, row), _change(experiment, row)
         self.lines = 1 + max(word.line for word in self.words)
-        self.height = 0.3 + 2 * (self.lines * _LINE + _GAP) + 0.22
+        self.height = _HEAD + 2 * (self.lines * _LINE + _GAP) + 0.22
 
     def draw(self, axes: Axes, top: float) -> None:
         """Draws the instance from a height downwards."""
         axes.text(_MARGIN, top + 0.14, self.title, fontsize=_FONT, fontweight="bold", va="center")
         strongest = max(self.own.max(), self.other.max())
-        start = top + 0.3
+        axes.text(_MARGIN, top + 0.34, self.change, fontsize=_FONT, color=GREY, va="center")
+        start = top + _HEAD
         for name, weights, palette in (
             ("model", self.own, "Blues"),
             ("other", self.other, "Oranges"),
@@ -171,12 +173,20 @@ def _shown(weights: Values) -> list[int | None]:
 
 
 def _title(experiment: Experiment, row: int) -> str:
-    """Returns what happened to the output and to the attention of an instance."""
-    result, labels = experiment.adversarial, experiment.dataset.labels
-    example, predicted = experiment.examples[row], int(result.predicted[row])
-    question = f"{plain(' '.join(example.question), 50)}  " if example.question else ""
+    """Returns which instance it is, and what the model says of it."""
+    labels, example = experiment.dataset.labels, experiment.examples[row]
+    question = f"{plain(' '.join(example.question), 40)}  " if example.question else ""
+    predicted = labels[int(experiment.adversarial.predicted[row])]
     return (
-        f"#{experiment.instances[row]}  {question}predicted {plain(labels[predicted], 20)}, true "
-        f"{plain(labels[example.label], 20)}; output moves by {result.tvd[row, 0]:.3f}, "
-        f"JSD {result.max_jsd[row]:.2f} of at most 0.69"
+        f"#{experiment.instances[row]}  {question}predicted {plain(predicted, 16)}, "
+        f"true {plain(labels[example.label], 16)}"
+    )
+
+
+def _change(experiment: Experiment, row: int) -> str:
+    """Returns how little the output changes, and how much the attention."""
+    result = experiment.adversarial
+    return (
+        f"largest weight {result.max_attention[row]:.2f}; with the other attention the output "
+        f"moves by {result.tvd[row, 0]:.3f}, JSD {result.max_jsd[row]:.2f} of at most 0.69"
     )

@@ -59,13 +59,18 @@ def _section(section: Section) -> str:
         "",
         f"{escaped(section.reading)}.",
         "",
-        "| | " + " | ".join(escaped(column) for column in COLUMNS) + " |",
+        "| | " + " | ".join(_cell(column) for column in COLUMNS) + " |",
         "|---|" + "---:|" * len(COLUMNS),
     ]
     for row in section.rows:
-        columns = [escaped(cell).replace("+-", "±") for cell in cells(row)]
-        lines.append(f"| {escaped(row.name)} | " + " | ".join(columns) + " |")
+        columns = " | ".join(map(_cell, cells(row)))
+        lines.append(f"| {escaped(row.name)} | {columns} |")
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Returns one cell of a table, with a sign for what a terminal may not have."""
+    return escaped(text).replace("+-", "±")
 
 
 def _training(experiment: Experiment) -> str:

@@ -204,7 +204,7 @@ def _class_rows(experiment: Experiment, name: str) -> Iterator[TableRow]:
             values = result.median_tvd[chosen].double().numpy()
             statistics = describe(values, result.pvalue[chosen].double().numpy())
             label = experiment.dataset.labels[number]
-            yield TableRow(f"  -> {label}", statistics, figure)
+            yield TableRow(f"{name} -> {label}", statistics, figure)
 
 
 def _line(row: TableRow) -> str:

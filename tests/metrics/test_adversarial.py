@@ -13,7 +13,13 @@ from cases import Case, make_case, texts
 from oracles import PaperModel
 from torch import Tensor
 
-from faithattn import AdversarialResult, AttentionView, Run, adversarial_attention
+from faithattn import (
+    AdapterError,
+    AdversarialResult,
+    AttentionView,
+    Run,
+    adversarial_attention,
+)
 from faithattn.adapters.affine import find_affine
 from faithattn.adapters.reading import read
 from faithattn.measures.draws import normal_noise
@@ -315,3 +321,31 @@ def test_rows_of_several_heads_are_free_and_average() -> None:
             change = (logits - model.run(None).logits[row]).abs().mean()
             assert float(result.tvd[row, k]) == pytest.approx(float(change))
     assert not torch.allclose(result.attention[:, 0, 0, 1, 1:4], result.attention[:, 0, 1, 1, 1:4])
+
+
+def test_a_replay_without_gradient_is_an_error() -> None:
+    class Detached:
+        """Not affine, so that the search needs the gradient that replay withholds."""
+
+        def run(self, inputs: Tensor, *, attention: Any = None, features: Any = None) -> Run:
+            weights = inputs.softmax(-1) if attention is None else attention["a"]
+            logits = self.replay(inputs, {"a": weights[None]})[0]
+            return Run(
+                logits, {"a": weights}, torch.ones_like(inputs, dtype=torch.bool), state=inputs
+            )
+
+        def replay(self, state: Tensor, attention: Any) -> Tensor:
+            return (attention["a"].detach() * state).sum(-1, keepdim=True).mul(9).sin()
+
+    with pytest.raises(AdapterError, match="replay must be differentiable in the attention"):
+        adversarial_attention(Detached(), torch.randn(3, 6), **QUICK)
+
+
+def test_a_model_that_ignores_attention_has_the_farthest_adversaries() -> None:
+    class Constant(planted.Linear):
+        def replay(self, state: Any, attention: Any) -> Tensor:
+            return super().replay(state, attention) * 0
+
+    model, inputs = Constant(), planted.faithful()[1]
+    result = adversarial_attention(model, inputs, n_steps=200, seed=0)
+    assert is_affine(model, inputs) and result.feasible.all() and not result.tvd.any()
