@@ -175,7 +175,7 @@ def _shown(weights: Values) -> list[int | None]:
 def _title(experiment: Experiment, row: int) -> str:
     """Returns which instance it is, and what the model says of it."""
     labels, example = experiment.dataset.labels, experiment.examples[row]
-    question = f"{plain(' '.join(example.question), 40)}  " if example.question else ""
+    question = f"{plain(' '.join(example.question), 48)}  " if example.question else ""
     predicted = labels[int(experiment.adversarial.predicted[row])]
     return (
         f"#{experiment.instances[row]}  {question}predicted {plain(predicted, 16)}, "
