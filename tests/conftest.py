@@ -9,7 +9,7 @@ from cases import CASES, PAPER_CASES, Case, make_case
 from faithattn import Correlation
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Any:
     """Small tensors: more threads than one only wait for each other."""
     before = torch.get_num_threads()

@@ -101,6 +101,10 @@ def _add_test_options(parser: argparse.ArgumentParser) -> None:
         help="other attentions searched for each text (default: 5; published)",
     )  # fmt: skip
     group.add_argument(
+        "--minimum-words", type=int, default=1, metavar="N",
+        help="test only texts of so many words or more (default: 1)",
+    )  # fmt: skip
+    group.add_argument(
         "--instances", type=int, metavar="N",
         help="test only so many texts, drawn at random (default: the whole test split)",
     )  # fmt: skip
@@ -134,7 +138,8 @@ def work(chosen: argparse.Namespace) -> int:
 
         from faithattn.errors import AdapterError
         from faithattn.paper import report
-        from faithattn.paper.experiment import CHECKPOINT, prepare, run
+        from faithattn.paper.experiment import prepare, run
+        from faithattn.paper.experiment.study import CHECKPOINT
 
         torch.set_num_threads(chosen.threads)
         prepared = prepare(chosen.task, _settings(chosen), checkpoint=chosen.checkpoint)

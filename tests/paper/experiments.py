@@ -6,8 +6,8 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-from faithattn.paper.babi import generate_babi
-from faithattn.paper.data import Dataset, Example
+from faithattn.paper.data.babi import generate_babi
+from faithattn.paper.data.examples import Dataset, Example
 from faithattn.paper.experiment import Settings
 
 SMALL = Settings(

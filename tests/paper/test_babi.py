@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from faithattn.paper.babi import generate_babi
-from faithattn.paper.data import Dataset, Example
+from faithattn.paper.data.babi import generate_babi
+from faithattn.paper.data.examples import Dataset, Example
 
 PLACES = ("bathroom", "bedroom", "garden", "hallway", "kitchen", "office")
 SENTENCE = re.compile(

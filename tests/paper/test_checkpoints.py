@@ -11,9 +11,9 @@ import pytest
 import torch
 from small_models import make_answerer, make_text, questions, texts
 
-from faithattn.paper.checkpoints import load, save
+from faithattn.paper.data.vocabulary import Vocabulary
 from faithattn.paper.training import TrainingRecord
-from faithattn.paper.vocabulary import Vocabulary
+from faithattn.paper.training.checkpoints import load, save
 
 WORDS = Vocabulary.build([["a", "b", "c", "d", "e", "f", "g", "é"]])
 RECORD = TrainingRecord((0.5, 0.25), (0.6, 0.5), (0.5, 1.0), 1, 2.5, 3)

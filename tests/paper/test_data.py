@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from faithattn.paper.babi import generate_babi
-from faithattn.paper.data import Example, collate_questions, collate_texts, evidence_mask
-from faithattn.paper.vocabulary import Vocabulary
+from faithattn.paper.data.babi import generate_babi
+from faithattn.paper.data.examples import Example, collate_questions, collate_texts, evidence_mask
+from faithattn.paper.data.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.build([["a", "b", "c", "where", "?"]])  # ids: ? 4, a 5, b 6, c 7, where 8
 STORY = Example(("a", "b", "c"), 2, ("where", "?"), (0, 2), (0, 2))

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from faithattn.paper.attention import AdditiveAttention, ScaledDotAttention, masked_softmax
-from faithattn.paper.encoders import ENCODERS, BiLSTMEncoder, ConvEncoder, Encoder
+from faithattn.paper.models.attention import AdditiveAttention, ScaledDotAttention, masked_softmax
+from faithattn.paper.models.encoders import ENCODERS, BiLSTMEncoder, ConvEncoder, Encoder
 from faithattn.paper.training import build
 
 LENGTHS = (1, 2, 5, 9)

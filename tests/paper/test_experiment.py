@@ -10,7 +10,7 @@ from experiments import LEARNING, SMALL, stories, text_rows, write_texts
 from scipy import stats
 
 from faithattn import gradient_correlation, loo_correlation, permutation_test
-from faithattn.paper.data import Dataset, Example
+from faithattn.paper.data.examples import Dataset, Example
 from faithattn.paper.experiment import Experiment, Settings, prepare, reproduce, run
 
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 from experiments import LEARNING, SMALL, hostile, stories, write_texts
 
-from faithattn.paper._drawing import style
-from faithattn.paper._heatmap import telling_instances
-from faithattn.paper.babi import generate_babi
+from faithattn.paper.data.babi import generate_babi
 from faithattn.paper.experiment import Experiment, reproduce
-from faithattn.paper.figures import CAPTIONS, draw, save_figures
+from faithattn.paper.report.drawing import style
+from faithattn.paper.report.figures import CAPTIONS, draw, save_figures
+from faithattn.paper.report.heatmap import telling_instances
 
 
 @pytest.fixture(scope="module")
@@ -141,5 +141,7 @@ def test_long_texts_are_cut_around_the_attention(texts: Experiment) -> None:
 
 
 def test_pyplot_is_not_loaded() -> None:
-    code = "import sys, faithattn.paper.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = (
+        "import sys, faithattn.paper.report.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

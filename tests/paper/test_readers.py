@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faithattn.paper.data import Dataset
-from faithattn.paper.readers import read_texts
+from faithattn.paper.data.examples import Dataset
+from faithattn.paper.data.readers import read_texts
 
 GOOD = "text,label,split\ngood film,1,train\nbad film,0,train\nfine,1,dev\ndull,0,test\n"
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from experiments import LEARNING, SMALL, hostile, stories, write_texts
 
-from faithattn.paper.experiment import CHECKPOINT, Experiment, reproduce
+from faithattn.paper.experiment import Experiment, reproduce
+from faithattn.paper.experiment.study import CHECKPOINT
 from faithattn.paper.report import (
     instance_records,
     prepare_folder,

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faithattn.paper.data import Example, collate_questions, collate_texts
+from faithattn.paper.data.examples import Example, collate_questions, collate_texts
+from faithattn.paper.data.vocabulary import Vocabulary
 from faithattn.paper.models import QuestionAnswerer, TextClassifier
-from faithattn.paper.training import TrainingRecord, _bucketed, build, evaluate, train_classifier
-from faithattn.paper.vocabulary import Vocabulary
+from faithattn.paper.training import TrainingRecord, build, evaluate, train_classifier
+from faithattn.paper.training.fit import _bucketed
 
 VOCABULARY = Vocabulary.build([["good", "bad", "film", "book", "where", "?"]])
 

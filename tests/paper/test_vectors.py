@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from faithattn.paper.vectors import load_vectors
-from faithattn.paper.vocabulary import Vocabulary
+from faithattn.paper.data.vectors import load_vectors
+from faithattn.paper.data.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.build([["film", "good", "new york", "odd", "zany"]])  # ids 4 to 8
 ROWS = "film 1 -2 3\nbad 9 9 9\ngood 0.5 1e-1 0\nfilm 7 7 7\nnew york 4 5 6\n"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faithattn.paper.vocabulary import SPECIALS, Vocabulary, tokenize
+from faithattn.paper.data.vocabulary import SPECIALS, Vocabulary, tokenize
 
 
 @pytest.mark.parametrize(

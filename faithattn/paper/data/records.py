@@ -9,7 +9,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import NamedTuple
 
-from faithattn.paper._files import numbered_lines
+from faithattn.paper.data.files import numbered_lines
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from faithattn.paper._names import ATTENTION_NAMES, ENCODER_NAMES, plain
 from faithattn.paper.experiment import Experiment
 from faithattn.paper.published import PublishedFigure
+from faithattn.paper.report.names import ATTENTION_NAMES, ENCODER_NAMES, plain
 from faithattn.statistics import ATTENTION_BINS, Statistics, describe, null_spread
 
 _LN2 = f"{math.log(2):.3f}"
@@ -73,7 +73,7 @@ def heading(experiment: Experiment) -> str:
 def facts(experiment: Experiment) -> list[str]:
     """Returns what one must know before reading the table."""
     test, tested = experiment.test, len(experiment.instances)
-    which = "all of them" if tested == test.n else f"{tested:,} of them, drawn at random"
+    which = "all of them" if tested == test.n else f"{tested:,} of them{_selection(experiment)}"
     lines = [
         f"Accuracy {test.accuracy:.3f} on {test.n:,} test examples; the four tests ran on {which}."
     ]
@@ -90,6 +90,14 @@ def facts(experiment: Experiment) -> list[str]:
         f"unrelated scores spreads by {_number(null_spread(length))} around 0."
     )
     return lines
+
+
+def _selection(experiment: Experiment) -> str:
+    """Says how the tested instances were chosen."""
+    settings = experiment.settings
+    least = settings.minimum_words
+    words = f", those of {least} words or more" if least > 1 else ""
+    return words + (", drawn at random" if settings.instances is not None else "")
 
 
 def notes(experiment: Experiment) -> list[str]:

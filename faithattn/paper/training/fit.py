@@ -13,19 +13,16 @@ from torch import nn
 from tqdm import tqdm
 
 from faithattn._checks import require_count
-from faithattn.paper.data import Example
-from faithattn.paper.evaluation import (
+from faithattn.paper.data.examples import Example
+from faithattn.paper.training.evaluation import (
     Collate,
-    Evaluation,
     check_examples,
     collated,
     evaluate,
     losses,
     text_length,
 )
-from faithattn.paper.training_log import TrainingLog, TrainingRecord
-
-__all__ = ["Evaluation", "TrainingRecord", "build", "evaluate", "train_classifier"]
+from faithattn.paper.training.log import TrainingLog, TrainingRecord
 
 _M = TypeVar("_M", bound=nn.Module)
 _BATCHES_SORTED_TOGETHER = 50
@@ -103,9 +100,9 @@ def train_classifier(
         Jain and Wallace (2019), "Attention is not Explanation".
 
     Examples:
-        >>> from faithattn.paper.data import collate_texts
+        >>> from faithattn.paper.data.examples import collate_texts
         >>> from faithattn.paper.models import TextClassifier
-        >>> from faithattn.paper.vocabulary import Vocabulary
+        >>> from faithattn.paper.data.vocabulary import Vocabulary
         >>> examples = [Example(("good", "film"), 1), Example(("bad", "film"), 0)] * 8
         >>> vocabulary = Vocabulary.build([example.tokens for example in examples])
         >>> model = build(lambda: TextClassifier(len(vocabulary), encoder="average"), seed=0)

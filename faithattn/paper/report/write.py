@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from faithattn._version import __version__
-from faithattn.paper._markdown import markdown
-from faithattn.paper._names import plain
-from faithattn.paper._tables import median_length, text_table
 from faithattn.paper.experiment import Experiment
-from faithattn.paper.figures import draw, save_figures
 from faithattn.paper.published import published
+from faithattn.paper.report.figures import draw, save_figures
+from faithattn.paper.report.markdown import markdown
+from faithattn.paper.report.names import plain
+from faithattn.paper.report.tables import median_length
 from faithattn.statistics import null_spread
-
-__all__ = ["instance_records", "prepare_folder", "results", "text_table", "write_report"]
 
 SCHEMA_VERSION = 1
 _PACKAGES = ("torch", "numpy", "scipy", "captum", "matplotlib")

@@ -12,8 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from faithattn.paper._drawing import ALL_COLOUR, GREY, new_figure, save_figures, style, violin
-from faithattn.paper._figure_parts import (
+from faithattn.paper.experiment import Experiment
+from faithattn.paper.report.drawing import ALL_COLOUR, GREY, new_figure, save_figures, style, violin
+from faithattn.paper.report.heatmap import draw_heatmaps
+from faithattn.paper.report.parts import (
     Handle,
     add_legend,
     array,
@@ -24,9 +26,7 @@ from faithattn.paper._figure_parts import (
     mark_published_means,
     mark_published_median,
 )
-from faithattn.paper._heatmap import draw_heatmaps
-from faithattn.paper._tables import heading, median_length
-from faithattn.paper.experiment import Experiment
+from faithattn.paper.report.tables import heading, median_length
 from faithattn.results import Correlation
 from faithattn.statistics import ATTENTION_BINS, mean_interval, null_spread
 

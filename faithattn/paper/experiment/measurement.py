@@ -16,9 +16,9 @@ from faithattn.measures.rank import rank_correlation
 from faithattn.metrics.adversarial import adversarial_attention
 from faithattn.metrics.correlation import gradient_correlation, loo_correlation
 from faithattn.metrics.permutation import permutation_test
-from faithattn.paper._preparation import Prepared
-from faithattn.paper.data import evidence_mask
-from faithattn.paper.evaluation import Inputs, text_length
+from faithattn.paper.data.examples import evidence_mask
+from faithattn.paper.experiment.preparation import Prepared
+from faithattn.paper.training.evaluation import Inputs, text_length
 from faithattn.results import AdversarialResult, Correlation, PermutationResult, Result
 
 _R = TypeVar("_R", bound=Result)

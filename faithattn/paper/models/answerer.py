@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from faithattn.adapters.inputs import select_rows
 from faithattn.adapters.protocol import Run
 from faithattn.adapters.state import evaluating
-from faithattn.paper._ids import PADDING, check_ids, delete_positions, word_mask
-from faithattn.paper._parts import (
+from faithattn.paper.data.ids import PADDING, check_ids, delete_positions, word_mask
+from faithattn.paper.models.attention import ATTENTIONS
+from faithattn.paper.models.encoders import ENCODERS
+from faithattn.paper.models.parts import (
     FEATURE,
     SITE,
     alternatives,
@@ -24,8 +26,6 @@ from faithattn.paper._parts import (
     pool,
     require_entries,
 )
-from faithattn.paper.attention import ATTENTIONS
-from faithattn.paper.encoders import ENCODERS
 
 
 class QuestionState(NamedTuple):

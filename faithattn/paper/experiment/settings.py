@@ -16,6 +16,7 @@ _COUNTS = (
     "instances",
     "epochs",
     "minimum_count",
+    "minimum_words",
     "embedding_size",
     "hidden_size",
     "batch_size",
@@ -39,6 +40,8 @@ class Settings:
         adversaries: Adversaries of each instance.
         instances: Test instances to run the four tests on, drawn at random;
             None for all.
+        minimum_words: Test instances with fewer words are left out of the four
+            tests, and the report says how many are left.
         epochs: Passes over the training examples at most; None for 8 (texts)
             or 16 (questions).
         minimum_count: Words that are rarer in training are unknown.
@@ -59,6 +62,7 @@ class Settings:
     permutations: int = 100
     adversaries: int = 5
     instances: int | None = None
+    minimum_words: int = 1
     epochs: int | None = None
     minimum_count: int = 1
     vectors: str | PathLike[str] | None = None

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from faithattn._checks import require_count
-from faithattn.paper._ids import PADDING
-from faithattn.paper.vocabulary import Vocabulary
+from faithattn.paper.data.ids import PADDING
+from faithattn.paper.data.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from faithattn.paper._drawing import ALL_COLOUR, CLASS_COLOURS, PUBLISHED_COLOUR, Values
-from faithattn.paper._names import plain
 from faithattn.paper.experiment import Experiment
+from faithattn.paper.report.drawing import ALL_COLOUR, CLASS_COLOURS, PUBLISHED_COLOUR, Values
+from faithattn.paper.report.names import plain
 
 Handle: TypeAlias = Patch | Line2D
 

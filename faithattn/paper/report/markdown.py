@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from faithattn.paper._names import plain
-from faithattn.paper._tables import COLUMNS, Section, cells, facts, heading, notes, sections
 from faithattn.paper.experiment import Experiment
-from faithattn.paper.figures import CAPTIONS
+from faithattn.paper.report.figures import CAPTIONS
+from faithattn.paper.report.names import plain
+from faithattn.paper.report.tables import COLUMNS, Section, cells, facts, heading, notes, sections
 
 _MARKS = re.compile(r"([\\`*_{}\[\]<>#|~])")
 

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from faithattn.paper.data.vocabulary import Vocabulary
 from faithattn.paper.models import QuestionAnswerer, TextClassifier
 from faithattn.paper.training import TrainingRecord
-from faithattn.paper.vocabulary import Vocabulary
 
 FORMAT = "faithattn model"
 VERSION = 1
@@ -195,7 +195,7 @@ def _encoded(
         "metadata": dict(metadata or {}),
     }
     try:
-        return json.dumps(header, ensure_ascii=False).encode()
+        return json.dumps(header).encode()
     except TypeError as error:
         raise TypeError(
             f"metadata must be JSON (numbers, strings, lists, mappings); got {error}. "

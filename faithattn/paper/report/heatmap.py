@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from faithattn.paper._drawing import GREY, Values
-from faithattn.paper._names import plain
-from faithattn.paper._tables import heading
 from faithattn.paper.experiment import Experiment
+from faithattn.paper.report.drawing import GREY, Values
+from faithattn.paper.report.names import plain
+from faithattn.paper.report.tables import heading
 
 INSTANCES = 5
 

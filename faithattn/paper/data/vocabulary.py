@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from faithattn._checks import require_count
-from faithattn.paper._ids import END, START, UNKNOWN
+from faithattn.paper.data.ids import END, START, UNKNOWN
 
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
 

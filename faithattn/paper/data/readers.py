@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from faithattn._checks import require_count
-from faithattn.paper._records import Record, read_records
-from faithattn.paper._splits import Row, Splits, check_fractions, given_splits, made_splits
-from faithattn.paper.data import Dataset, Example
-from faithattn.paper.vocabulary import tokenize
+from faithattn.paper.data.examples import Dataset, Example
+from faithattn.paper.data.records import Record, read_records
+from faithattn.paper.data.splits import Row, Splits, check_fractions, given_splits, made_splits
+from faithattn.paper.data.vocabulary import tokenize
 
 _COMMON_NAMES = {
     "text": ("text", "sentence", "review"),
@@ -72,7 +72,7 @@ def read_texts(
 
     Returns:
         The data set, named like the file without its ending. Texts are tokens
-        as :func:`~faithattn.paper.vocabulary.tokenize` makes them.
+        as :func:`~faithattn.paper.data.vocabulary.tokenize` makes them.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from faithattn.paper.evaluation import Evaluation
+from faithattn.paper.training.evaluation import Evaluation
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from faithattn._checks import require_count
 from faithattn.adapters.state import evaluating
-from faithattn.paper.data import Example
+from faithattn.paper.data.examples import Example
 
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 Collate: TypeAlias = Callable[[Sequence[Example]], tuple[Inputs, Tensor]]

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from faithattn.paper._files import numbered_lines
-from faithattn.paper._ids import END, PADDING
-from faithattn.paper.vocabulary import Vocabulary
+from faithattn.paper.data.files import numbered_lines
+from faithattn.paper.data.ids import END, PADDING
+from faithattn.paper.data.vocabulary import Vocabulary
 
 _LONGEST_LINE = 2**20  # a row of 16,000 dimensions is still shorter
 

@@ -8,8 +8,8 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from faithattn._checks import require_count
-from faithattn.paper._world import LOCATIONS, Event, sentence, simulate
-from faithattn.paper.data import Dataset, Example
+from faithattn.paper.data.examples import Dataset, Example
+from faithattn.paper.data.world import LOCATIONS, Event, sentence, simulate
 
 
 class _Question(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike, fspath
@@ -12,16 +13,16 @@ from typing import Any
 
 from torch import Tensor
 
-from faithattn.paper._settings import Settings, check_settings
-from faithattn.paper.babi import generate_babi
-from faithattn.paper.checkpoints import Checkpoint, load
-from faithattn.paper.data import Dataset, Example, collate_questions, collate_texts
-from faithattn.paper.evaluation import Collate
+from faithattn.paper.data.babi import generate_babi
+from faithattn.paper.data.examples import Dataset, Example, collate_questions, collate_texts
+from faithattn.paper.data.readers import read_texts
+from faithattn.paper.data.vectors import load_vectors
+from faithattn.paper.data.vocabulary import Vocabulary
+from faithattn.paper.experiment.settings import Settings, check_settings
 from faithattn.paper.models import QuestionAnswerer, TextClassifier
-from faithattn.paper.readers import read_texts
 from faithattn.paper.training import TrainingRecord, build
-from faithattn.paper.vectors import load_vectors
-from faithattn.paper.vocabulary import Vocabulary
+from faithattn.paper.training.checkpoints import Checkpoint, load
+from faithattn.paper.training.evaluation import Collate
 
 _BABI = re.compile(r"babi-([123])")
 _BABI_SIZES = {
@@ -82,7 +83,7 @@ def prepare(
 
     Args:
         task: ``babi-1``, ``babi-2``, ``babi-3``, a file for
-            :func:`~faithattn.paper.readers.read_texts`, or a data set.
+            :func:`~faithattn.paper.data.readers.read_texts`, or a data set.
         settings: What to do; None for the published settings.
         checkpoint: A trained model to load instead of making one. The data
             are then drawn or split as when it was trained.
@@ -130,7 +131,7 @@ def prepare(
         record=record,
         trained=loaded is not None,
         coverage=coverage,
-        instances=_choice(len(dataset.test), settings),
+        instances=_choice(dataset.test, settings),
     )
 
 
@@ -188,12 +189,18 @@ def _vectors(settings: Settings, vocabulary: Vocabulary) -> tuple[Tensor | None,
     return load_vectors(settings.vectors, vocabulary, seed=settings.seed)
 
 
-def _choice(count: int, settings: Settings) -> tuple[int, ...]:
-    """Draws the test instances; at random, as files may be sorted by class."""
-    if settings.instances is None or settings.instances >= count:
-        return tuple(range(count))
-    chosen = random.Random(settings.seed).sample(range(count), settings.instances)
-    return tuple(sorted(chosen))
+def _choice(test: Sequence[Example], settings: Settings) -> tuple[int, ...]:
+    """Draws test instances that are long enough; at random, as files may be sorted by class."""
+    least = settings.minimum_words
+    places = [place for place, example in enumerate(test) if len(example.tokens) >= least]
+    if not places:
+        raise ValueError(
+            f"minimum_words must leave test texts; got {least}, and the longest has "
+            f"{max(len(example.tokens) for example in test)}. Lower it."
+        )
+    if settings.instances is None or settings.instances >= len(places):
+        return tuple(places)
+    return tuple(sorted(random.Random(settings.seed).sample(places, settings.instances)))
 
 
 def _data_seed(loaded: Checkpoint, default: int) -> int:

@@ -12,23 +12,21 @@ from pathlib import Path
 
 import torch
 
-from faithattn.paper._measurement import (
+from faithattn.paper.data.examples import Dataset, Example
+from faithattn.paper.experiment.measurement import (
     Evidence,
     evidence_shares,
     importance_agreement,
     run_tests,
 )
-from faithattn.paper._preparation import Prepared, prepare
-from faithattn.paper._settings import Settings
-from faithattn.paper.checkpoints import save
-from faithattn.paper.data import Dataset, Example
-from faithattn.paper.evaluation import Evaluation, evaluate
+from faithattn.paper.experiment.preparation import Prepared, prepare
+from faithattn.paper.experiment.settings import Settings
 from faithattn.paper.published import PublishedFigure, published, published_row
 from faithattn.paper.training import TrainingRecord, train_classifier
+from faithattn.paper.training.checkpoints import save
+from faithattn.paper.training.evaluation import Evaluation, evaluate
 from faithattn.results import AdversarialResult, Correlation, PermutationResult
 from faithattn.statistics import Summary
-
-__all__ = ["Evidence", "Experiment", "Prepared", "Settings", "prepare", "reproduce", "run"]
 
 CHECKPOINT = "model.npz"
 
@@ -135,7 +133,7 @@ def reproduce(
 
     Args:
         task: ``babi-1``, ``babi-2``, ``babi-3``, a file of labelled texts for
-            :func:`~faithattn.paper.readers.read_texts`, or a data set.
+            :func:`~faithattn.paper.data.readers.read_texts`, or a data set.
         settings: What to do; None for the published settings.
         out: Folder for results, tables and figures, made if need be; None to
             write nothing.
@@ -155,7 +153,7 @@ def reproduce(
         Jain and Wallace (2019), "Attention is not Explanation".
 
     Examples:
-        >>> from faithattn.paper.babi import generate_babi
+        >>> from faithattn.paper.data.babi import generate_babi
         >>> data = generate_babi(1, n_train=20, n_dev=5, n_test=5)
         >>> settings = Settings(
         ...     encoder="average", embedding_size=8, hidden_size=4, epochs=1, n_steps=5

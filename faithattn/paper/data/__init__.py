@@ -1,0 +1,1 @@
+"""Texts and questions: generated or read, tokenised, collated."""

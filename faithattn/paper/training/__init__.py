@@ -1,0 +1,7 @@
+"""Training, evaluation and checkpoints of the published models."""
+
+from faithattn.paper.training.evaluation import Evaluation, evaluate
+from faithattn.paper.training.fit import build, train_classifier
+from faithattn.paper.training.log import TrainingRecord
+
+__all__ = ["Evaluation", "TrainingRecord", "build", "evaluate", "train_classifier"]
