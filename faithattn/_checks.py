@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import Tensor
 
@@ -71,8 +73,12 @@ def require_mask(mask: object, name: str, like: Tensor) -> Tensor:
 
 def require_count(name: str, value: object, *, least: int = 1) -> int:
     """Returns a whole number that is at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    try:
+        count = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        count = None
+    if count is None or isinstance(value, bool):
         raise TypeError(f"{name} must be a whole number; got {value!r}. Pass an int.")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}; got {value}. Ask for more.")
-    return value
+    if count < least:
+        raise ValueError(f"{name} must be at least {least}; got {count}. Pass {least} or more.")
+    return count

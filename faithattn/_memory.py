@@ -34,6 +34,8 @@ def memory_budget(megabytes: float) -> Iterator[None]:
         ...     permute_attention(row, mask=row > 0, n_permutations=2, seed=0).shape
         torch.Size([1, 2, 3])
     """
+    if not isinstance(megabytes, int | float):
+        raise TypeError(f"megabytes must be a number; got {megabytes!r}. Pass a float.")
     if not megabytes > 0:
         raise ValueError(
             f"megabytes must be positive; got {megabytes}. Leave the context out for the default."

@@ -13,7 +13,7 @@ from typing_extensions import Self
 from faithattn.statistics import Summary, none_if_nan, summarize
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
     """Base of the results: instances on dimension 0 of every tensor.
 
@@ -42,8 +42,15 @@ class Result:
         Raises:
             ValueError: If there are none, or their settings differ.
         """
-        if not results:
-            raise ValueError("results must hold at least one result; got none.")
+        if isinstance(results, Result) or not results:
+            got = "a single result" if isinstance(results, Result) else "none"
+            raise ValueError(f"results must be a list of results; got {got}. Pass a list.")
+        for result in results:
+            if not isinstance(result, cls):
+                raise TypeError(
+                    f"results must be of one kind, {cls.__name__}; got {type(result).__name__}. "
+                    "Join the results of each test by themselves."
+                )
         first = results[0]
         joined: dict[str, Any] = {}
         for field in fields(cls):
@@ -74,7 +81,7 @@ class Result:
         ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Correlation(Result):
     """Rank agreement of attention with an importance score.
 
@@ -98,7 +105,7 @@ class Correlation(Result):
     measure: str
     removal: str | None
     detached: bool | None
-    tie_tolerance: str | float
+    tie_tolerance: str | float | tuple[str | float, str | float]
 
     _same: ClassVar[tuple[str, ...]] = (
         "view",
@@ -122,7 +129,7 @@ class Correlation(Result):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PermutationResult(Result):
     """Output change when attention is shuffled over positions.
 
@@ -155,7 +162,7 @@ class PermutationResult(Result):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AdversarialResult(Result):
     """Attention as different as can be found at almost the same output.
 

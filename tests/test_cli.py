@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -105,21 +106,29 @@ def test_options_arrive(texts: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_bad_input(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no.csv" in fails(["reproduce", "no.csv"], capsys)
+    assert ": TASK must name an existing file; got no.csv" in fails(["reproduce", "no.csv"], capsys)
+    assert ": TASK must name a file; got the folder ." in fails(["reproduce", "."], capsys)
     assert "babi-9" in fails(["reproduce", "babi-9"], capsys)
     Path("bad.csv").write_text("text,label\na b,0\nc,d,1\n")
     assert "line 3 of bad.csv" in fails(["reproduce", "bad.csv"], capsys)
     for options, said in (
         (["--encoder", "gru"], "'gru'"),
         (["--seed", "x"], "'x'"),
-        (["--seed", "-1"], "seed must be"),
-        (["--epsilon", "0"], "epsilon must be"),
-        (["--permutations", "0"], "permutations must be"),
-        (["--threads", "0"], "threads must be"),
-        (["--text", "nope"], "text must name a column"),
-        (["--vectors", "no.txt"], "no.txt"),
-        (["--checkpoint", "no.npz"], "no.npz"),
-        (["--checkpoint", "films.csv"], "films.csv"),
+        (["--seed", "-1"], ": --seed must be"),
+        (["--epsilon", "0"], ": --epsilon must be"),
+        (["--permutations", "0"], ": --permutations must be"),
+        (["--permutations", "9" * 20], ": --permutations must be at most 1000000"),
+        (["--adversaries", "100000000000"], ": --adversaries must be at most 1000000"),
+        (["--threads", "0"], "--threads must be at least 1; got 0. Pass 1 or more."),
+        (["--threads", "1000000"], f"--threads must be at most {os.cpu_count()}, "),
+        (["--minimum-count", "999"], "Lower --minimum-count or"),
+        (["--minimum-words", "999"], ": --minimum-words must leave"),
+        (["--split", "text"], ": --text, --label and --split must name different columns"),
+        (["--text", "nope"], "--text must name a column of films.csv"),
+        (["--vectors", "no.txt"], ": --vectors must name an existing file; got no.txt"),
+        (["--vectors", "."], ": --vectors must name a file; got the folder ."),
+        (["--checkpoint", "no.npz"], ": --checkpoint must name a file; got no.npz"),
+        (["--checkpoint", "films.csv"], ": --checkpoint must name a checkpoint"),
         (["--nonsense"], "--nonsense"),
     ):
         message = fails(["reproduce", "films.csv", *options], capsys)
@@ -128,12 +137,60 @@ def test_bad_input(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not Path("faithattn-results").exists()
 
 
+def test_errors_of_rows_name_the_file(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for rows, said in (
+        ("a b,,train", "label must be given in every row; got '' in 'label' at line 2 of bad.csv"),
+        (",1,train", "text must hold a word in every row; got '' in 'text' at line 2 of bad.csv"),
+        (
+            "a b,1,later",
+            "at line 2 of bad.csv. Correct the row, or name the right column with --sp",
+        ),
+        ("a,0,train\nb,1,test", "unknown '1' at line 3 of bad.csv"),
+        ("a,0,train\nb,0,test", "only '0' in 'label' of bad.csv"),
+    ):
+        Path("bad.csv").write_text(f"text,label,split\n{rows}\n")
+        assert said in fails(["reproduce", "bad.csv"], capsys)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate"),
+        RuntimeError("Storage size calculation overflowed"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory(
+    texts: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    for step in ("prepare", "run"):
+        with monkeypatch.context() as patch:
+            patch.setattr(experiment, step, fail)
+            message = fails(["reproduce", "films.csv", "--quiet"], capsys, status=1)
+        assert "memory of this machine does not suffice. Lower --adversaries" in message
+
+
+def test_other_runtime_errors_are_not_hidden(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(experiment, "run", fail)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        main(["reproduce", "films.csv", "--quiet"])
+
+
 def test_unwritable_folder_is_found_before_training(
     texts: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(experiment, "run", lambda *_, **__: pytest.fail("it trained"))
     message = fails(["reproduce", "films.csv", "--out", "films.csv"], capsys)
-    assert "out must be a folder that can be written; got films.csv" in message
+    assert "--out must be a folder that can be written; got films.csv" in message
 
 
 def test_failures_on_the_way(
@@ -196,5 +253,5 @@ def test_module_is_the_command() -> None:
         check=False, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith("faithattn reproduce: task must be")
+    assert done.stderr.startswith("faithattn reproduce: TASK must be")
     assert "Traceback" not in done.stderr

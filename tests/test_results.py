@@ -116,7 +116,7 @@ def test_joining_one_result_keeps_it() -> None:
 
 
 def test_joining_nothing() -> None:
-    with pytest.raises(ValueError, match="results must hold at least one result; got none"):
+    with pytest.raises(ValueError, match="results must be a list of results; got none"):
         Correlation.concatenate([])
 
 

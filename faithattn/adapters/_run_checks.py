@@ -116,22 +116,23 @@ def mask_meaning(subject: Subject) -> list[str]:
                 "mask must be True at real positions and False at padding; got attention only "
                 f"where it is False ({site!r}). Invert it."
             )
-        elif _ends_in_zeros(used, mask) and _stays_zero(subject, site, used):
+        elif _zeros_at_an_end(used, mask) and _stays_zero(subject, site, used):
             found.append(
-                "mask must be False at padding; got True at the end of rows whose attention is "
+                "mask must be False at padding; got True at an end of rows whose attention is "
                 f"exactly zero there ({site!r}). Exclude the padding."
             )
     return found
 
 
-def _ends_in_zeros(used: Tensor, mask: Tensor) -> bool:
-    """Whether real positions have zero weight only as a tail of some rows, as padding does."""
+def _zeros_at_an_end(used: Tensor, mask: Tensor) -> bool:
+    """Whether real positions have zero weight only at one end of some rows, as padding does."""
     zero = (used == 0) & mask
     rows = zero.any(1)
     if not rows.any() or rows.all():
         return False
+    head = zero.int().cumprod(1).bool()
     tail = zero.int().flip(1).cumprod(1).flip(1).bool()
-    return bool((zero == tail).all())
+    return torch.equal(zero, head) or torch.equal(zero, tail)
 
 
 def _stays_zero(subject: Subject, site: str, used: Tensor) -> bool:

@@ -12,14 +12,41 @@ from faithattn.adapters.protocol import SupportsSelection
 from faithattn.errors import AdapterError
 
 
-def select_rows(inputs: Any, rows: Tensor) -> Any:
-    """Returns the given rows of inputs whose tensors hold instances on dimension 0."""
+def batch_size(inputs: Any) -> int | None:
+    """Number of instances: dimension 0 of the first tensor, one of two dimensions before others."""
+    found = [value for value in tensors_of(inputs) if value.ndim]
+    found.sort(key=lambda value: value.ndim < 2)  # positions (L,) may come before ids (B, L)
+    return found[0].shape[0] if found else None
+
+
+def described(inputs: Any) -> str:
+    """Types and shapes of inputs, for messages."""
     if isinstance(inputs, Tensor):
-        return inputs.index_select(0, rows.to(inputs.device)) if inputs.ndim else inputs
+        return f"{str(inputs.dtype).removeprefix('torch.')} {tuple(inputs.shape)}"
     if isinstance(inputs, Mapping):
-        return {key: select_rows(value, rows) for key, value in inputs.items()}
+        return "{" + ", ".join(f"{key}: {described(each)}" for key, each in inputs.items()) + "}"
     if isinstance(inputs, tuple | list):
-        return _rebuilt(inputs, [select_rows(value, rows) for value in inputs])
+        return "[" + ", ".join(described(each) for each in inputs) + "]"
+    return type(inputs).__name__
+
+
+def select_rows(inputs: Any, rows: Tensor) -> Any:
+    """Returns the given rows of inputs whose tensors hold instances on dimension 0.
+
+    A tensor that has another size there, such as positions ``(L,)``, holds no
+    instances and is left as it is.
+    """
+    return _selected(inputs, rows, batch_size(inputs))
+
+
+def _selected(inputs: Any, rows: Tensor, size: int | None) -> Any:
+    if isinstance(inputs, Tensor):
+        whole = inputs.ndim == 0 or inputs.shape[0] != size
+        return inputs if whole else inputs.index_select(0, rows.to(inputs.device))
+    if isinstance(inputs, Mapping):
+        return {key: _selected(value, rows, size) for key, value in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return rebuilt(inputs, [_selected(value, rows, size) for value in inputs])
     if inputs is None or isinstance(inputs, bool | int | float | str):
         return inputs
     raise TypeError(
@@ -53,9 +80,14 @@ def find_mask(rule: Any, inputs: Any, padding: int | None, attention: Tensor) ->
         _no_hidden_padding(attention)
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != expected:
         shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        remedy = (
+            "A mask tensor belongs to one batch; pass a function or the padding id."
+            if isinstance(rule, Tensor)
+            else "Return one flag a position, True at real ones."
+        )
         raise AdapterError(
             f"mask must be boolean of shape {expected}, as the attention; got {shape} "
-            f"{getattr(mask, 'dtype', '')}. Return one flag a position, True at real ones."
+            f"{getattr(mask, 'dtype', '')}. {remedy}"
         )
     return mask.to(attention.device)
 
@@ -71,59 +103,56 @@ def real_positions(rule: Any, inputs: Any, padding: int | None, mask: Tensor) ->
     else:
         known = rule if isinstance(rule, int) else padding
         found = _id_tensors(inputs, tuple(mask.shape))
-        real = found[0].ne(known) if known is not None and len(found) == 1 else everywhere
+        if known is not None and len(found) == 1:
+            real = found[0].ne(known)
+        else:
+            real = _by_lengths(inputs, mask)
     return mask | real.to(mask.device) if real.shape == mask.shape else everywhere
 
 
-def delete_positions(inputs: Any, positions: Tensor, real: Tensor) -> Any:
-    """Deletes one position of each row in every tensor of shape ``(B, L, ...)``.
-
-    Columns that no row needs any more are cut: the last one always goes, and
-    so do those where no row is real.
-    """
-    size, length = real.shape
-    keep = torch.arange(length, device=real.device) != _checked(positions, real)[:, None]
-    order = keep.nonzero()[:, 1].view(size, length - 1)
-    left = real.gather(1, order).any(0).nonzero()
-    order = order[:, : int(left[-1]) + 1] if len(left) else order
-
-    def edit(value: Any) -> Any:
-        if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[:2] == (size, length):
-            index = order.to(value.device)
-            return value[torch.arange(size, device=value.device)[:, None], index]
-        if isinstance(value, Mapping):
-            return {key: edit(each) for key, each in value.items()}
-        if isinstance(value, tuple | list):
-            return _rebuilt(value, [edit(each) for each in value])
-        return value
-
-    return edit(inputs)
+def _by_lengths(inputs: Any, mask: Tensor) -> Tensor:
+    """The mask where lengths in the inputs say the same; else everywhere."""
+    counts = mask.sum(1)
+    prefix = torch.arange(mask.shape[1], device=mask.device) < counts[:, None]
+    told = any(is_integer(each) and holds_counts(each, counts) for each in tensors_of(inputs))
+    return mask if told and torch.equal(mask, prefix) else torch.ones_like(mask)
 
 
-def _checked(positions: Tensor, real: Tensor) -> Tensor:
-    """Positions that can be deleted, one a row."""
-    size, length = real.shape
-    if positions.shape != (size,) or ((positions < 0) | (positions >= length)).any():
-        raise ValueError(
-            f"positions must name one of {length} positions for each of {size} rows; "
-            f"got {positions.tolist()}. Choose positions where the mask is True."
-        )
-    return positions.to(real.device)
+def tensors_of(inputs: Any) -> list[Tensor]:
+    """Every tensor inside, in order."""
+    if isinstance(inputs, Tensor):
+        return [inputs]
+    values = inputs.values() if isinstance(inputs, Mapping) else inputs
+    if not isinstance(inputs, Mapping | tuple | list):
+        return []
+    return [tensor for value in values for tensor in tensors_of(value)]
 
 
-def _rebuilt(original: tuple[Any, ...] | list[Any], values: list[Any]) -> Any:
+def is_integer(value: Tensor) -> bool:
+    """Whether values are whole numbers; flags are not."""
+    return not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+
+
+def holds_counts(value: Tensor, counts: Tensor) -> bool:
+    """Whether a tensor ``(B,)`` or ``(B, 1)`` holds these counts."""
+    same = value.shape in {(len(counts),), (len(counts), 1)}
+    return same and torch.equal(value.flatten().to(counts), counts)
+
+
+def rebuilt(original: tuple[Any, ...] | list[Any], values: list[Any]) -> Any:
     """A sequence of the same kind; a named tuple takes its values one by one."""
     kind: Any = type(original)
     return kind(*values) if hasattr(original, "_fields") else kind(values)
 
 
 def _no_hidden_padding(attention: Tensor) -> None:
-    """Refuses to call every position real where attention is cut off at the end of rows."""
+    """Refuses to call every position real where attention is cut off at an end of rows."""
     rows = attention.detach().flatten(1, -2).amax(1) if attention.ndim > 2 else attention.detach()
-    if rows.shape[-1] > 1 and ((rows[:, -1] == 0) & (rows[:, 0] > 0)).any():
+    first, last = rows[:, 0] == 0, rows[:, -1] == 0
+    if (first != last).any():
         raise AdapterError(
-            "mask must be given where the model pads: some rows end in zero attention and nothing "
-            "says which ids are padding. Use adapt(model, mask=padding_id) or a function."
+            "mask must be given where the model pads: some rows begin or end in zero attention and "
+            "nothing says which ids are padding. Use adapt(model, mask=padding_id) or a function."
         )
 
 
@@ -148,8 +177,5 @@ def _id_tensors(inputs: Any, expected: tuple[int, ...]) -> list[Tensor]:
     return [
         value
         for value in values
-        if isinstance(value, Tensor)
-        and value.shape == expected
-        and not value.is_floating_point()
-        and value.dtype != torch.bool
+        if isinstance(value, Tensor) and value.shape == expected and is_integer(value)
     ]

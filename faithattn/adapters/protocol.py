@@ -94,7 +94,10 @@ class SupportsRemoval(Protocol):
     """Optional: deletion for inputs that only the model's author can edit."""
 
     def remove(self, inputs: Any, positions: Tensor) -> Any:
-        """Deletes one position ``(rows,)`` in each row, shortening it by one."""
+        """Deletes one position ``(rows,)`` in each row, shortening it by one.
+
+        Whatever counts or marks positions, such as lengths, goes with it.
+        """
         ...
 
 
@@ -103,5 +106,5 @@ class SupportsSelection(Protocol):
     """Optional: for inputs that do not hold instances on dimension 0."""
 
     def select(self, inputs: Any, rows: Tensor) -> Any:
-        """Returns the inputs of the given rows, which may repeat."""
+        """Returns the inputs of the given rows ``(n,)``, which may repeat."""
         ...

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from faithattn.adapters.protocol import AttentionModel, Run, SupportsReplay
 from faithattn.adapters.torch_adapter import adapt
-from faithattn.adapters.validate import validate_run
+from faithattn.adapters.validate import require_replayed, validate_run
 from faithattn.adapters.view import AttentionView, Rows, choose_rows
 from faithattn.errors import AdapterError
 from faithattn.measures.outputs import predicted_class, probabilities, resolve_output
@@ -48,9 +48,12 @@ class Reading:
         """Logits ``(K, B, C)`` under site attention ``(K, B, ...)``."""
         site = self.rows.view.site
         if isinstance(self.model, SupportsReplay) and self.run.state is not None:
-            return self.model.replay(self.run.state, {site: attention})
-        runs = [self.model.run(self.inputs, attention={site: each}) for each in attention]
-        return torch.stack([run.logits for run in runs])
+            logits = self.model.replay(self.run.state, {site: attention})
+        else:
+            runs = [self.model.run(self.inputs, attention={site: each}) for each in attention]
+            logits = torch.stack([run.logits for run in runs])
+        require_replayed(logits, (len(attention), *self.run.logits.shape))
+        return logits
 
 
 def as_adapter(model: object) -> AttentionModel:

@@ -19,6 +19,24 @@ def validate_run(run: object) -> None:
         raise AdapterError(violation)
 
 
+def require_logits(logits: object) -> None:
+    """Raises AdapterError unless logits are finite and of shape (B, C)."""
+    for violation in _logits(logits):
+        raise AdapterError(violation)
+
+
+def require_replayed(logits: object, shape: tuple[int, ...]) -> None:
+    """Raises AdapterError unless replayed logits are finite and of shape (K, B, C)."""
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != shape:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise AdapterError(
+            f"replay must return logits of shape (K, B, C), here {shape}; got {got}. "
+            "Keep the alternatives first and broadcast the state over them."
+        )
+    for violation in _finite("replayed logits", logits.transpose(0, 1)):
+        raise AdapterError(violation)
+
+
 def run_violations(run: object) -> list[str]:
     """Every rule of the contract that a run's values break."""
     if not isinstance(run, Run):
@@ -135,7 +153,7 @@ def _feature(name: str, value: object, size: int) -> list[str]:
 def _finite(label: str, value: Tensor) -> list[str]:
     """Names the first instance with NaN or infinity, if any."""
     value = value.detach()
-    if bool(torch.isfinite(value.sum(dtype=torch.float64))):  # one pass settles the usual case
+    if bool(torch.isfinite(value.sum())):  # one pass settles the usual case
         return []
     good = torch.isfinite(value).flatten(1).all(1)
     bad = (~good).nonzero()[:, 0].tolist()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -37,6 +38,19 @@ class AttentionView:
     query: int | Tensor | None = None
     feature: str | None = None
 
+    def __post_init__(self) -> None:
+        heads = () if self.heads is None else self.heads
+        if isinstance(heads, str) or not all(_is_index(head) for head in _as_tuple(heads)):
+            raise TypeError(
+                f"heads must be an int, several, or None for all; got {self.heads!r}. "
+                "Number them from 0."
+            )
+        if not (self.query is None or isinstance(self.query, Tensor) or _is_index(self.query)):
+            raise TypeError(
+                f"query must be an int, a tensor with one row per instance, or None for all; "
+                f"got {self.query!r}. Number the rows from 0."
+            )
+
     def __str__(self) -> str:
         heads = () if self.heads is None else _as_tuple(self.heads)
         parts = [self.site]
@@ -47,6 +61,8 @@ class AttentionView:
             parts.append("one query per instance")
         elif self.query is not None:
             parts.append(f"query {self.query}")
+        if self.feature is not None:
+            parts.append(f"feature {self.feature}")
         return ", ".join(parts)
 
 
@@ -146,6 +162,11 @@ def site_mask(run: Run, site: str, feature: str | None = None) -> Tensor:
 def _resolve(run: Run, view: AttentionView | None) -> AttentionView:
     """Checks a given view, or finds the single row of a single site."""
     if view is not None:
+        if not isinstance(view, AttentionView):
+            raise TypeError(
+                f"view must be an AttentionView; got {type(view).__name__}. "
+                "Use view=AttentionView(site, heads=..., query=...)."
+            )
         if view.site not in run.attention:
             raise AdapterError(
                 f"view must name a site of the model; got {view.site!r}, "
@@ -196,8 +217,8 @@ def _indices(attention: Tensor, view: AttentionView) -> tuple[Tensor, Tensor]:
 def _in_range(name: str, indices: Sequence[int], size: int, site: str) -> None:
     if len(indices) == 0 or any(not -size <= index < size for index in indices):
         raise ValueError(
-            f"view.{name} must index one of the {size} of site {site!r}; got {list(indices)}. "
-            "Choose from 0 up."
+            f"view.{name} must lie in 0..{size - 1} for site {site!r}; got {list(indices)}. "
+            "Negative numbers count from the end."
         )
 
 
@@ -209,7 +230,11 @@ def _four_dimensional(attention: Tensor) -> Tensor:
 
 
 def _as_tuple(heads: int | Sequence[int]) -> tuple[int, ...]:
-    return (heads,) if isinstance(heads, int) else tuple(heads)
+    return tuple(heads) if isinstance(heads, Iterable) else (heads,)
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, SupportsIndex) and not isinstance(value, bool | Tensor)
 
 
 def _names(mapping: Mapping[str, object]) -> str:

@@ -128,8 +128,15 @@ def _check_distributions(p: object, q: object) -> tuple[Tensor, Tensor]:
     first, second = require_floating("p", p), require_floating("q", q)
     require_alike("q", second, "p", first)
     wide = torch.float64 if first.dtype == torch.float64 else torch.float32
+    if first.shape[-1] == 0:
+        raise ValueError("p must have at least one position; got none. Leave empty rows out.")
     for name, value in (("p", first), ("q", second)):
         check_rows(name, value.detach().to(wide), first.dtype)
+    if (first.detach().any(-1) != second.detach().any(-1)).any():
+        raise ValueError(
+            "p and q must both be distributions where one is; got a row of zeros beside one that "
+            "sums to 1. Leave that row out."
+        )
     return first.to(wide), second.to(wide)
 
 

@@ -11,6 +11,15 @@ from faithattn._checks import require_count
 from faithattn.measures._pairs import Tolerance, tau_and_pvalue, top_k_distances
 from faithattn.measures._rows import Rows, checked_rows, chunks, shaped_like
 
+__all__ = [
+    "RankCorrelation",
+    "Tolerance",
+    "kendall_tau",
+    "rank_correlation",
+    "tolerance_pair",
+    "top_k_kendall",
+]
+
 
 class RankCorrelation(NamedTuple):
     """A rank correlation and its significance, one value per row.
@@ -117,7 +126,7 @@ def rank_correlation(
         tensor(1.)
     """
     rows = checked_rows("explanation", explanation, "importance", importance, mask)
-    return _correlate(explanation, rows, _tolerance_pair(tie_tolerance))
+    return _correlate(explanation, rows, tolerance_pair(tie_tolerance))
 
 
 def top_k_kendall(x: Tensor, y: Tensor, *, k: int, mask: Tensor | None = None) -> Tensor:
@@ -170,7 +179,7 @@ def _correlate(x: Tensor, rows: Rows, tolerances: tuple[Tolerance, Tolerance]) -
     return RankCorrelation(*(shaped_like(x, [part[i] for part in parts]) for i in range(2)))
 
 
-def _tolerance_pair(value: object) -> tuple[Tolerance, Tolerance]:
+def tolerance_pair(value: object) -> tuple[Tolerance, Tolerance]:
     """Returns the tolerance of each input."""
     if isinstance(value, (tuple, list)):
         if len(value) != 2:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Any
 
 import torch
@@ -76,6 +78,7 @@ def adversarial_attention(
         (torch.Size([1, 5, 5]), 'search')
     """
     _check_arguments(epsilon, method)
+    epsilon = float(epsilon)
     count = require_count("n_adversaries", n_adversaries)
     steps = require_count("n_steps", n_steps)
     seed = fresh_seed(seed)
@@ -151,7 +154,7 @@ def _result(
     feasible = tvd <= epsilon
     order = torch.where(feasible, jsd, jsd - 1).argsort(dim=-1, descending=True, stable=True)
     batch = torch.arange(len(order), device=order.device)[:, None]
-    defined = rows.valid.any(-1).all(-1)
+    defined = rows.valid.any(-1).any(-1)
     best = torch.where(feasible, jsd, 0).amax(-1).masked_fill(~defined, torch.nan)
     ceiling = _ceiling(rows.conditional, rows.valid).masked_fill(~defined, torch.nan)
     overrides = rows.override(found[batch, order].transpose(0, 1)).transpose(0, 1)
@@ -208,8 +211,12 @@ def _by_lane(noise: Tensor, count: int) -> Tensor:
 
 
 def _check_arguments(epsilon: float, method: str) -> None:
-    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not epsilon > 0:
-        raise ValueError(f"epsilon must be above 0; got {epsilon!r}. The published value is .01.")
+    if isinstance(epsilon, bool) or not isinstance(epsilon, Real):
+        raise TypeError(f"epsilon must be a number; got {epsilon!r}. The published value is .01.")
+    if not (epsilon > 0 and math.isfinite(epsilon)):
+        raise ValueError(
+            f"epsilon must be above 0 and finite; got {epsilon!r}. The published value is .01."
+        )
     if method not in _METHODS:
         raise ValueError(
             f"method must be one of {', '.join(_METHODS)}; got {method!r}. Leave it out for auto."

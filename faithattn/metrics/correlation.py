@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,13 +12,15 @@ from faithattn.adapters.state import differentiating
 from faithattn.adapters.view import AttentionView
 from faithattn.importance.gradient import gradient_of
 from faithattn.importance.leave_one_out import check_removal, leave_one_out_of
-from faithattn.measures._pairs import Tolerance
-from faithattn.measures.rank import rank_correlation
+from faithattn.measures.rank import Tolerance, rank_correlation, tolerance_pair
 from faithattn.results import Correlation
 
-# Float noise of leave-one-out in output units: repeated words tie to within it.
-_OUTPUT_NOISE = {torch.float64: 1e-13}
-_OUTPUT_NOISE_SINGLE = 5e-7
+Tolerances: TypeAlias = "Tolerance | tuple[Tolerance, Tolerance]"
+
+
+def output_noise(dtype: torch.dtype) -> float:
+    """Float noise of leave-one-out in output units: repeated words tie to within it."""
+    return 1e-13 if dtype == torch.float64 else 5e-7
 
 
 def gradient_correlation(
@@ -28,7 +30,7 @@ def gradient_correlation(
     view: AttentionView | None = None,
     detach_attention: bool = True,
     target: int | Tensor | None = None,
-    tie_tolerance: Tolerance = "auto",
+    tie_tolerance: Tolerances = "auto",
 ) -> Correlation:
     """Kendall's tau between attention and gradient importance.
 
@@ -40,7 +42,8 @@ def gradient_correlation(
             published; the two are different quantities.
         target: Class to explain, an int or ``(B,)``; None is the prediction.
         tie_tolerance: Neighbouring values closer than this count as tied:
-            ``"auto"`` is 1e-6 of the row's largest value, 0 is SciPy's tau-b.
+            ``"auto"`` is 1e-6 of the row's largest value, 0 is SciPy's tau-b; a
+            pair holds one for attention and one for importance.
 
     Returns:
         One tau in -1..1 and its two-sided p-value per instance, with both
@@ -61,6 +64,7 @@ def gradient_correlation(
         >>> result.statistic.shape, result.detached
         (torch.Size([1]), True)
     """
+    tolerances = tolerance_pair(tie_tolerance)
     with differentiating():
         reading = read(model, inputs, view)
         importance = gradient_of(reading, detach_attention, target)
@@ -71,7 +75,7 @@ def gradient_correlation(
         removal=None,
         detached=detach_attention,
         tie_tolerance=tie_tolerance,
-        tolerances=(tie_tolerance, tie_tolerance),
+        tolerances=tolerances,
     )
 
 
@@ -82,7 +86,7 @@ def loo_correlation(
     removal: str = "delete",
     view: AttentionView | None = None,
     target: int | Tensor | None = None,
-    tie_tolerance: Tolerance = "auto",
+    tie_tolerance: Tolerances = "auto",
 ) -> Correlation:
     """Kendall's tau between attention and leave-one-out importance.
 
@@ -97,7 +101,7 @@ def loo_correlation(
         tie_tolerance: Neighbouring values closer than this count as tied:
             ``"auto"`` is 1e-6 of the row's largest attention, and 5e-7 in
             output units for importance (1e-13 in double precision); 0 is
-            SciPy's tau-b.
+            SciPy's tau-b; a pair holds one for each.
 
     Returns:
         One tau in -1..1 and its two-sided p-value per instance, with both
@@ -119,10 +123,11 @@ def loo_correlation(
         (torch.Size([1]), 'delete')
     """
     check_removal(removal)
+    tolerances = tolerance_pair(tie_tolerance)
     with torch.no_grad():
         reading = read(model, inputs, view)
         importance = leave_one_out_of(reading, removal, target)
-    noise = _OUTPUT_NOISE.get(reading.run.logits.dtype, _OUTPUT_NOISE_SINGLE)
+    noise = output_noise(reading.run.logits.dtype)
     return _correlate(
         reading,
         importance,
@@ -130,7 +135,7 @@ def loo_correlation(
         removal=removal,
         detached=None,
         tie_tolerance=tie_tolerance,
-        tolerances=(tie_tolerance, noise if tie_tolerance == "auto" else tie_tolerance),
+        tolerances=(tolerances[0], noise if tolerances[1] == "auto" else tolerances[1]),
     )
 
 
@@ -141,7 +146,7 @@ def _correlate(
     measure: str,
     removal: str | None,
     detached: bool | None,
-    tie_tolerance: Tolerance,
+    tie_tolerance: Tolerances,
     tolerances: tuple[Tolerance, Tolerance],
 ) -> Correlation:
     """Ranks both scores and puts the result together."""

@@ -360,8 +360,8 @@ _K = "replay of 'a' must agree with run for K = {}, B = 3"
 BROKEN: list[tuple[type[Adapter], Tensor, list[str]]] = [
     (MaskInverted, IDS, ["mask must be True at real positions and False at padding"]),
     (MaskEmpty, IDS, ["mask must be True at real positions and False at padding"]),
-    (PaddingReal, IDS, ["mask must be False at padding; got True at the end of rows"]),
-    (PaddingRealWithoutFeatures, IDS, ["mask must be False at padding; got True at the end"]),
+    (PaddingReal, IDS, ["mask must be False at padding; got True at an end of rows"]),
+    (PaddingRealWithoutFeatures, IDS, ["mask must be False at padding; got True at an end"]),
     (OverrideIgnored, IDS, ["an override of 'a' must reach the output; got the same logits"]),
     (OverrideRenormalised, IDS, ["an override of 'a' must be used as given"]),
     (OverrideUnreported, IDS, ["run(attention=...) must report the override of 'a'"]),

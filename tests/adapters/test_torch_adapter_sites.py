@@ -108,9 +108,16 @@ def test_what_is_no_module() -> None:
         adapt(1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"output must be one of auto, .*; got 'logit'"):
         adapt(Plain(), output="logit")
-    for mask in (True, "0", 1.5):
+    for mask in (True, False, "0", 1.5):
         with pytest.raises(TypeError, match="mask must be a function of the inputs, a padding id"):
             adapt(Plain(), mask=mask)  # type: ignore[arg-type]
+
+
+def test_options_that_are_no_functions() -> None:
+    with pytest.raises(TypeError, match=r"call must be a function; got 'x'\. Use adapt"):
+        adapt(Plain(), call="x")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"logits must be a function; got 'scores'\. Use adapt"):
+        adapt(Plain(), logits="scores")  # type: ignore[arg-type]
 
 
 def test_a_model_without_a_site() -> None:

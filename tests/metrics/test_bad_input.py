@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import planted
 import pytest
 import torch
@@ -126,10 +127,11 @@ def test_permute_attention(changes: dict[str, Any], kind: type[Exception], messa
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"epsilon": 0}, ValueError, "epsilon must be above 0; got 0"),
-        ({"epsilon": -0.1}, ValueError, "epsilon must be above 0; got -0.1"),
-        ({"epsilon": math.nan}, ValueError, "epsilon must be above 0; got nan"),
-        ({"epsilon": "small"}, ValueError, "epsilon must be above 0; got 'small'"),
+        ({"epsilon": 0}, ValueError, "epsilon must be above 0 and finite; got 0"),
+        ({"epsilon": -0.1}, ValueError, "epsilon must be above 0 and finite; got -0.1"),
+        ({"epsilon": math.nan}, ValueError, "epsilon must be above 0 and finite; got nan"),
+        ({"epsilon": "small"}, TypeError, "epsilon must be a number; got 'small'"),
+        ({"epsilon": math.inf}, ValueError, "epsilon must be above 0 and finite; got inf"),
         ({"method": "exact?"}, ValueError, "method must be one of auto, search.*got 'exact\\?'"),
         ({"n_adversaries": 0}, ValueError, "n_adversaries must be at least 1; got 0"),
         ({"n_steps": 0}, ValueError, "n_steps must be at least 1; got 0"),
@@ -364,9 +366,9 @@ def test_views_that_name_nothing(test: Any) -> None:
         AdapterError, match=r"view must name a site .* got 'layer.3'.*'row' \(6, 9\)"
     ):
         test(model, inputs, view=AttentionView("layer.3"))
-    with pytest.raises(ValueError, match=r"view.heads must index one of the 1 of site 'row'"):
+    with pytest.raises(ValueError, match=r"view.heads must lie in 0..0 for site 'row'"):
         test(model, inputs, view=AttentionView("row", heads=1))
-    with pytest.raises(ValueError, match=r"view.query must index one of the 1 of site 'row'"):
+    with pytest.raises(ValueError, match=r"view.query must lie in 0..0 for site 'row'"):
         test(model, inputs, view=AttentionView("row", query=-2))
 
 
@@ -458,3 +460,40 @@ def test_a_later_run_that_breaks_the_contract() -> None:
     case = make_case("bag")
     with pytest.raises(AdapterError, match="logits must be finite"):
         loo_correlation(Unstable(), case.inputs)
+
+
+def test_a_view_must_be_a_view() -> None:
+    model, inputs = planted.faithful()
+    with pytest.raises(TypeError, match="view must be an AttentionView; got str"):
+        permutation_test(model, inputs, view="row")  # type: ignore[arg-type]
+    for options in ({"heads": "a"}, {"heads": 0.5}, {"query": 0.5}, {"query": [0, 0]}):
+        with pytest.raises(TypeError, match=r"(heads|query) must be an int"):
+            AttentionView("row", **options)
+
+
+@pytest.mark.parametrize("broken", ["shape", "nan"])
+def test_a_broken_replay_is_named(broken: str) -> None:
+    class Broken(planted.Sigmoid):
+        def replay(self, state: Any, attention: Any) -> Tensor:
+            logits = super().replay(state, attention)
+            if len(logits) == 1:  # the run itself is sound
+                return logits
+            return logits[0] if broken == "shape" else logits.log()
+
+    message = {"shape": r"replay must return logits of shape \(K, B, C\)", "nan": "NaN or inf"}
+    with pytest.raises(AdapterError, match=message[broken]):
+        permutation_test(Broken(), planted.faithful()[1], n_permutations=30, seed=0)
+
+
+def test_numpy_integers_are_integers() -> None:
+    model, inputs = planted.faithful()
+    result = permutation_test(model, inputs, n_permutations=np.int64(4), seed=np.int64(3))
+    assert torch.equal(result.tvd, permutation_test(model, inputs, n_permutations=4, seed=3).tvd)
+
+
+def test_a_row_of_zeros_beside_a_distribution() -> None:
+    for distance in (total_variation_distance, jensen_shannon_divergence, kl_divergence):
+        with pytest.raises(ValueError, match="must both be distributions"):
+            distance(torch.zeros(2), torch.tensor([0.5, 0.5]))
+        with pytest.raises(ValueError, match="at least one position"):
+            distance(torch.zeros(3, 0), torch.zeros(3, 0))

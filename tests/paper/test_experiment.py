@@ -229,6 +229,8 @@ def test_vocabulary_is_of_the_training_split() -> None:
         ({"instances": 0}, "instances must be at least 1"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"minimum_count": 0}, "minimum_count must be at least 1"),
+        ({"permutations": 10**20}, "permutations must be at most 1000000; got 1"),
+        ({"adversaries": 10**11}, "adversaries must be at most 1000000; got 1"),
         ({"encoder": "gru"}, "encoder must be"),
         ({"attention": "dot"}, "attention must be"),
         ({"minimum_count": 999}, "texts must hold a word that occurs 999 times"),
@@ -239,12 +241,34 @@ def test_bad_settings_stop_before_training(change: dict[str, object], message: s
         prepare(stories(), replace(SMALL, **change))  # type: ignore[arg-type]
 
 
+def test_errors_of_files_name_the_argument(tmp_path: Path) -> None:
+    for argument, options in (
+        ("task", {"task": tmp_path}),
+        ("vectors", {"settings": replace(SMALL, vectors=tmp_path)}),
+        ("checkpoint", {"checkpoint": tmp_path}),
+    ):
+        with pytest.raises((ValueError, OSError), match=rf"^{argument} must name a file; got"):
+            prepare(**({"task": stories(), "settings": SMALL} | options))  # type: ignore[arg-type]
+
+
+def test_classes_are_counted_before_rows(tmp_path: Path) -> None:
+    file = tmp_path / "three.csv"
+    file.write_text("text,label,split\na,0,train\nb,1,train\nc,2,train\nd,0,test\n")
+    with pytest.raises(ValueError, match="label must hold 2 classes; got 3"):
+        prepare(file, SMALL)
+    dataset = replace(stories(), test=(Example(("a",), 0),))
+    with pytest.raises(ValueError, match=f"label must hold two classes.*{len(dataset.labels)} in"):
+        prepare(dataset, SMALL)
+
+
 def test_bad_tasks(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"task must be babi-1, babi-2, babi-3 or a .csv"):
         prepare("babi-4", SMALL)
-    with pytest.raises(FileNotFoundError, match=r"path must name an existing file"):
+    with pytest.raises(FileNotFoundError, match=r"task must name an existing file"):
         prepare(tmp_path / "no.csv", SMALL)
     three = tmp_path / "three.csv"
     three.write_text("text,label\n" + "".join(f"a b,{n % 3}\n" for n in range(30)))
-    with pytest.raises(ValueError, match=r"label must hold two classes.*got 3 in three"):
+    with pytest.raises(
+        ValueError, match=r"label must hold 2 classes; got 3 in 'label' of .*three.csv"
+    ):
         prepare(three, SMALL)

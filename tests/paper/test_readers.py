@@ -189,7 +189,7 @@ def test_dev_is_taken_out_of_train(tmp_path: Path) -> None:
         (GOOD.replace("train", "dev"), r"split must give rows to train; got none"),
         (GOOD.replace("dev", "test"), r"split must leave rows for dev; got 2 training rows"),
         (GOOD.replace("text", "body"), r"text must name a column.*text or sentence or review"),
-        (GOOD.replace("label", "stars"), r"label must name a column of the file; got none"),
+        (GOOD.replace("label", "stars"), r"label must name a column of .*films.csv; got none"),
         ("good film,1,train\nbad,0,train\n", r"a delimited file begins with a header"),
         ("text,text,label\na,b,1\n", r"name each column once; got 'text' twice at line 1"),
         (unsplit(9, 2), r"each class 3 rows or more to split; got 2 of 'b'"),
@@ -249,9 +249,9 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_wrong_arguments(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
-    with pytest.raises(ValueError, match=r"label must name a column of the file; got 'stars'"):
+    with pytest.raises(ValueError, match=r"label must name a column of .*films.csv; got 'stars'"):
         read_texts(path, label="stars")
-    with pytest.raises(ValueError, match=r"split must name a column of the file; got 'use'"):
+    with pytest.raises(ValueError, match=r"split must name a column of .*films.csv; got 'use'"):
         read_texts(path, split="use")
     with pytest.raises(ValueError, match=r"must name different columns; got"):
         read_texts(path, text="label")
@@ -268,3 +268,28 @@ def test_the_field_limit_of_the_csv_module_is_left_alone(tmp_path: Path) -> None
     limit = csv.field_size_limit()
     read_texts(write(tmp_path, GOOD))
     assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize("name", ["films.csv", "films.jsonl"])
+def test_nul_characters_are_refused_not_swallowed(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name.endswith("csv"):
+        path.write_bytes(b"text,label\na,0\nb\0c,1\n")
+        line = 3
+    else:
+        path.write_text('{"text": "a", "label": "0"}\n{"text": "b\\u0000c", "label": "1"}\n')
+        line = 2
+    with pytest.raises(ValueError, match=rf"NUL.* line {line} of .*{name}"):
+        read_texts(path)
+
+
+def test_folders_are_called_folders(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="path must name a file; got the folder"):
+        read_texts(tmp_path)
+
+
+def test_number_of_classes(tmp_path: Path) -> None:
+    path = tmp_path / "films.csv"
+    path.write_text("text,label\na,0\nb,1\nc,2\n")
+    with pytest.raises(ValueError, match=r"label must hold 2 classes; got 3 in 'label' of .*films"):
+        read_texts(path, n_classes=2)

@@ -178,3 +178,17 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
             prepare_folder(path)
     folder = prepare_folder(tmp_path / "new")
     assert list(folder.iterdir()) == []
+
+
+def test_short_texts_are_left_out_and_said() -> None:
+    data = stories()
+    least = sorted(len(example.tokens) for example in data.test)[len(data.test) // 2]
+    experiment = reproduce(data, replace(SMALL, minimum_words=least))
+    kept = [place for place, each in enumerate(data.test) if len(each.tokens) >= least]
+    assert list(experiment.instances) == kept and len(kept) < len(data.test)
+    assert f"ran on {len(kept)} of them, those of {least} words or more" in text_table(experiment)
+
+
+def test_too_long_a_minimum_is_an_error() -> None:
+    with pytest.raises(ValueError, match="minimum_words must leave test texts"):
+        reproduce(stories(), replace(SMALL, minimum_words=10_000))

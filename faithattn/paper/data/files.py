@@ -34,11 +34,18 @@ def numbered_lines(
                 ) from error
 
 
+def refuse_folder(path: str | PathLike[str]) -> None:
+    """Raises if a path is that of a folder."""
+    if Path(path).is_dir():
+        raise ValueError(
+            f"path must name a file; got the folder {fspath(path)}. Name a file inside it."
+        )
+
+
 def _opened(path: str | PathLike[str]) -> BinaryIO:
     """Opens a file for reading, saying plainly why it cannot."""
+    refuse_folder(path)
     file = Path(path)
-    if file.is_dir():
-        raise ValueError(f"path must name a file; got the folder {file}. Name a file inside it.")
     try:
         return file.open("rb")
     except FileNotFoundError as error:

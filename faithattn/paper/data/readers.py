@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from decimal import Decimal
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +44,7 @@ def read_texts(
     split: str | None = None,
     dev_fraction: float = 0.1,
     test_fraction: float = 0.1,
+    n_classes: int | None = None,
     seed: int = 0,
 ) -> Dataset:
     r"""Reads labelled texts from a CSV, TSV or JSON-lines file.
@@ -68,6 +69,7 @@ def read_texts(
             ``set``, ``fold`` or ``partition``, if there is one.
         dev_fraction: Share of rows for dev, where the file does not say.
         test_fraction: Share of rows for test, where the file does not say.
+        n_classes: Number of classes the file must have; None for two or more.
         seed: Seed of the random split.
 
     Returns:
@@ -78,7 +80,7 @@ def read_texts(
         FileNotFoundError: If there is no such file.
         ValueError: If the file cannot be read, a row is malformed (its line
             is named, counted from 1), a label of dev or test is unknown to
-            train, or there is only one class.
+            train, or the number of classes is wrong.
 
     Examples:
         >>> import tempfile
@@ -94,9 +96,9 @@ def read_texts(
     check_fractions(dev_fraction, test_fraction)
     require_count("seed", seed, least=0)
     names, records = read_records(path)
-    columns = _columns(names, text, label, split)
+    columns = _columns(names, text, label, split, fspath(path))
     rows = _merge_numbers([_row(record, columns) for record in records])
-    labels = _class_names(rows, columns.label)
+    labels = _class_names(rows, n_classes, f"{columns.label!r} of {fspath(path)}")
     if columns.split is None:
         splits = made_splits(rows, dev_fraction, test_fraction, seed)
     else:
@@ -114,40 +116,40 @@ def _dataset(name: str, splits: Splits, labels: tuple[str, ...]) -> Dataset:
 
 
 def _columns(
-    names: Sequence[str], text: str | None, label: str | None, split: str | None
+    names: Sequence[str], text: str | None, label: str | None, split: str | None, file: str
 ) -> _Columns:
     """Finds the three columns by the names given or by common names."""
     found = _Columns(
-        text=_required(names, "text", text),
-        label=_required(names, "label", label),
-        split=_column(names, "split", split),
+        text=_required(names, "text", text, file),
+        label=_required(names, "label", label, file),
+        split=_column(names, "split", split, file),
     )
     if len(set(found)) < len(found):
         raise ValueError(
             f"text, label and split must name different columns; got {tuple(found)}. "
-            f"The file has {list(names)}."
+            f"{file} has {list(names)}."
         )
     return found
 
 
-def _required(names: Sequence[str], argument: str, given: str | None) -> str:
+def _required(names: Sequence[str], argument: str, given: str | None, file: str) -> str:
     """Returns the column for an argument that the file must have."""
-    column = _column(names, argument, given)
+    column = _column(names, argument, given, file)
     if column is None:
         raise ValueError(
-            f"{argument} must name a column of the file; got none that is called "
+            f"{argument} must name a column of {file}; got none that is called "
             f"{' or '.join(_COMMON_NAMES[argument])} among {list(names)}. Name the column "
             "(a delimited file begins with a header)."
         )
     return column
 
 
-def _column(names: Sequence[str], argument: str, given: str | None) -> str | None:
+def _column(names: Sequence[str], argument: str, given: str | None, file: str) -> str | None:
     """Returns the column for an argument, None if none was given or found."""
     if given is not None:
         if given not in names:
             raise ValueError(
-                f"{argument} must name a column of the file; got {given!r}, not among "
+                f"{argument} must name a column of {file}; got {given!r}, not among "
                 f"{list(names)}. Use one of these."
             )
         return given
@@ -157,11 +159,19 @@ def _column(names: Sequence[str], argument: str, given: str | None) -> str | Non
 
 def _row(record: Record, columns: _Columns) -> Row:
     """Checks one record."""
+    for argument, column in columns._asdict().items():
+        value = record.values.get(column)
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(
+                f"{argument} must hold no NUL character; got one in {column!r} at {record.place}. "
+                "Remove it, and check whether the file is damaged."
+            )
     return Row(
         line=record.line,
         tokens=_tokens(record, columns.text),
         label=_label(record, columns.label),
         split=None if columns.split is None else _split(record, columns.split),
+        place=record.place,
     )
 
 
@@ -171,13 +181,13 @@ def _tokens(record: Record, column: str) -> tuple[str, ...]:
     if value is not None and not isinstance(value, str):
         raise ValueError(
             f"text must be a string in every row; got {type(value).__name__} in {column!r} at "
-            f"line {record.line}. Correct the row."
+            f"{record.place}. Correct the row."
         )
     tokens = tuple(tokenize(value or ""))
     if not tokens:
         raise ValueError(
-            f"text must hold a word in every row; got {value!r} in {column!r} at line "
-            f"{record.line}. Fill in or remove the row."
+            f"text must hold a word in every row; got {value!r} in {column!r} at "
+            f"{record.place}. Fill in or remove the row."
         )
     return tokens
 
@@ -188,13 +198,13 @@ def _label(record: Record, column: str) -> str:
     if value is not None and not isinstance(value, (str, bool, int, float)):
         raise ValueError(
             f"label must be a word or a number in every row; got {type(value).__name__} in "
-            f"{column!r} at line {record.line}. Correct the row."
+            f"{column!r} at {record.place}. Correct the row."
         )
     name = "" if value is None else str(value).strip()
     if name.lower() in ("", "nan"):
         raise ValueError(
-            f"label must be given in every row; got {value!r} in {column!r} at line "
-            f"{record.line}. Fill in or remove the row."
+            f"label must be given in every row; got {value!r} in {column!r} at "
+            f"{record.place}. Fill in or remove the row."
         )
     return name
 
@@ -205,8 +215,8 @@ def _split(record: Record, column: str) -> str:
     name = _SPLIT_NAMES.get(value.strip().lower()) if isinstance(value, str) else None
     if name is None:
         raise ValueError(
-            f"split must be train, dev or test in every row; got {value!r} in {column!r} at line "
-            f"{record.line}. Correct the row, or pass split= the right column."
+            f"split must be train, dev or test in every row; got {value!r} in {column!r} at "
+            f"{record.place}. Correct the row, or name the right column with split=."
         )
     return name
 
@@ -223,13 +233,18 @@ def _spelled(value: Decimal) -> str:
     return str(int(value)) if value == int(value) else format(value.normalize(), "f")
 
 
-def _class_names(rows: list[Row], column: str) -> tuple[str, ...]:
+def _class_names(rows: list[Row], n_classes: int | None, place: str) -> tuple[str, ...]:
     """Returns the classes in numeric order where all are numbers, else alphabetically."""
     names = {row.label for row in rows}
     if len(names) < 2:
         raise ValueError(
-            f"label must hold two classes or more; got only {names.pop()!r} in {column!r}. "
-            "Check the file, or pass label= the right column."
+            f"label must hold two classes or more; got only {names.pop()!r} in {place}. "
+            "Check the file, or name the right column with label=."
+        )
+    if n_classes is not None and len(names) != n_classes:
+        raise ValueError(
+            f"label must hold {n_classes} classes; got {len(names)} in {place}. Keep or merge "
+            "classes, or name the right column with label=."
         )
     numeric = all(_NUMBER.fullmatch(name) for name in names)
     return tuple(sorted(names, key=Decimal) if numeric else sorted(names))

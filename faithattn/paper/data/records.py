@@ -9,21 +9,28 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import NamedTuple
 
-from faithattn.paper.data.files import numbered_lines
+from faithattn.paper.data.files import numbered_lines, refuse_folder
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
 
 
 class Record(NamedTuple):
-    """One row: the line it begins on, counted from 1, and its values by column."""
+    """One row: the line it begins on, counted from 1, its values by column, and its file."""
 
     line: int
     values: dict[str, object]
+    file: str
+
+    @property
+    def place(self) -> str:
+        """Where the row is, for errors."""
+        return f"line {self.line} of {self.file}"
 
 
 def read_records(path: str | PathLike[str]) -> tuple[list[str], list[Record]]:
     """Returns the columns and the rows of a file; empty lines are no rows."""
+    refuse_folder(path)
     suffix = Path(path).suffix.lower()
     if suffix in _JSON_LINES:
         records = list(_json_lines(path))
@@ -60,7 +67,7 @@ def _json_lines(path: str | PathLike[str]) -> Iterator[Record]:
                 f"path must hold one JSON object in each line; got {type(values).__name__} at "
                 f"line {line} of {fspath(path)}. Write each row with its column names."
             )
-        yield Record(line, values)
+        yield Record(line, values, fspath(path))
 
 
 def _table(path: str | PathLike[str], delimiter: str) -> tuple[list[str], list[Record]]:
@@ -77,7 +84,7 @@ def _table(path: str | PathLike[str], delimiter: str) -> tuple[list[str], list[R
                 "Put texts that hold the separator between double quotes."
             )
         else:
-            records.append(Record(line, dict(zip(columns, fields, strict=True))))
+            records.append(Record(line, dict(zip(columns, fields, strict=True)), fspath(path)))
     return columns, records
 
 

@@ -9,12 +9,16 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One checked row: its line, its tokens, the name of its class, its split if given."""
+    """One checked row: its line, its tokens, the name of its class, its split if given, its place.
+
+    The place is the line and the file in words, for errors.
+    """
 
     line: int
     tokens: tuple[str, ...]
     label: str
     split: str | None
+    place: str
 
 
 class Splits(NamedTuple):
@@ -51,7 +55,7 @@ def given_splits(rows: Sequence[Row], dev_fraction: float, seed: int) -> Splits:
         if row.label not in known:
             raise ValueError(
                 f"label must be one of the classes of the training rows, {_some(known)}; got the "
-                f"unknown {row.label!r} at line {row.line}. Correct it, or add training rows."
+                f"unknown {row.label!r} at {row.place}. Correct it, or add training rows."
             )
     if splits.dev:
         return splits

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from faithattn.measures.rank import rank_correlation
 from faithattn.metrics.adversarial import adversarial_attention
-from faithattn.metrics.correlation import gradient_correlation, loo_correlation
+from faithattn.metrics.correlation import gradient_correlation, loo_correlation, output_noise
 from faithattn.metrics.permutation import permutation_test
 from faithattn.paper.data.examples import evidence_mask
 from faithattn.paper.experiment.preparation import Prepared
@@ -22,8 +22,6 @@ from faithattn.paper.training.evaluation import Inputs, text_length
 from faithattn.results import AdversarialResult, Correlation, PermutationResult, Result
 
 _R = TypeVar("_R", bound=Result)
-# Float noise of leave-one-out in output units, as in loo_correlation.
-_OUTPUT_NOISE = 5e-7
 
 
 class Evidence(NamedTuple):
@@ -100,7 +98,7 @@ def importance_agreement(gradient: Correlation, loo: Correlation) -> Correlation
         gradient.importance,
         loo.importance.to(gradient.importance.dtype),
         mask=gradient.mask,
-        tie_tolerance=("auto", _OUTPUT_NOISE),
+        tie_tolerance=("auto", output_noise(loo.importance.dtype)),
     )
     return replace(
         gradient,

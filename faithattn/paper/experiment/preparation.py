@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike, fspath
@@ -99,7 +100,8 @@ def prepare(
     """
     settings = settings or Settings()
     check_settings(settings)
-    loaded = None if checkpoint is None else load(checkpoint)
+    with _argument("checkpoint"):
+        loaded = None if checkpoint is None else load(checkpoint)
     data_seed = settings.seed if loaded is None else _data_seed(loaded, settings.seed)
     dataset = task if isinstance(task, Dataset) else _dataset(task, settings, data_seed)
     answers = bool(dataset.test and dataset.test[0].question)
@@ -145,9 +147,27 @@ def _dataset(task: str | PathLike[str], settings: Settings, seed: int) -> Datase
             "task must be babi-1, babi-2, babi-3 or a .csv, .tsv or .jsonl file; got "
             f"{fspath(task)}. Check the spelling."
         )
-    return read_texts(
-        task, text=settings.text, label=settings.label, split=settings.split, seed=seed
-    )
+    with _argument("task"):
+        return read_texts(
+            task,
+            text=settings.text,
+            label=settings.label,
+            split=settings.split,
+            n_classes=2,
+            seed=seed,
+        )
+
+
+@contextmanager
+def _argument(name: str) -> Iterator[None]:
+    """Names an argument of :func:`prepare` in the errors of a reader, who knows it as ``path``."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        message = str(error)
+        if not message.startswith("path "):
+            raise
+        raise type(error)(name + message.removeprefix("path")) from error
 
 
 def _resolved(settings: Settings, answers: bool) -> Settings:
@@ -186,7 +206,8 @@ def _vectors(settings: Settings, vocabulary: Vocabulary) -> tuple[Tensor | None,
     """Reads the pretrained vectors, if any."""
     if settings.vectors is None:
         return None, None
-    return load_vectors(settings.vectors, vocabulary, seed=settings.seed)
+    with _argument("vectors"):
+        return load_vectors(settings.vectors, vocabulary, seed=settings.seed)
 
 
 def _choice(test: Sequence[Example], settings: Settings) -> tuple[int, ...]:

@@ -10,6 +10,8 @@ from typing import Any
 from faithattn._checks import require_count
 
 _LARGEST_SEED = 2**63 - 1
+# Far above any use; more would run for years or out of memory.
+_LARGEST_COUNT = 1_000_000
 _COUNTS = (
     "permutations",
     "adversaries",
@@ -88,10 +90,18 @@ def check_settings(settings: Settings) -> None:
     for name in _COUNTS:
         value = getattr(settings, name)
         if value is not None or name not in ("instances", "epochs"):
-            require_count(name, value)
+            _check_count(name, value)
     epsilon = settings.epsilon
     if epsilon is not None and not (math.isfinite(epsilon) and 0 < epsilon <= 1):
         raise ValueError(
             f"epsilon must be above 0 and at most 1; got {epsilon}. The published values are .01 "
             "for texts and .05 for questions."
+        )
+
+
+def _check_count(name: str, value: object) -> None:
+    """Raises unless a count is a whole number of a size that can be computed."""
+    if require_count(name, value) > _LARGEST_COUNT:
+        raise ValueError(
+            f"{name} must be at most {_LARGEST_COUNT}; got {value}. Use a smaller number."
         )

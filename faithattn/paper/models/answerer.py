@@ -13,8 +13,7 @@ from faithattn.adapters.protocol import Run
 from faithattn.adapters.state import evaluating
 from faithattn.paper.data.ids import PADDING, check_ids, delete_positions, word_mask
 from faithattn.paper.models.attention import ATTENTIONS
-from faithattn.paper.models.encoders import ENCODERS
-from faithattn.paper.models.parts import (
+from faithattn.paper.models.common import (
     FEATURE,
     SITE,
     alternatives,
@@ -26,6 +25,7 @@ from faithattn.paper.models.parts import (
     pool,
     require_entries,
 )
+from faithattn.paper.models.encoders import ENCODERS
 
 
 class QuestionState(NamedTuple):

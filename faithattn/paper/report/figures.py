@@ -14,8 +14,7 @@ from torch import Tensor
 
 from faithattn.paper.experiment import Experiment
 from faithattn.paper.report.drawing import ALL_COLOUR, GREY, new_figure, save_figures, style, violin
-from faithattn.paper.report.heatmap import draw_heatmaps
-from faithattn.paper.report.parts import (
+from faithattn.paper.report.figure_parts import (
     Handle,
     add_legend,
     array,
@@ -26,6 +25,7 @@ from faithattn.paper.report.parts import (
     mark_published_means,
     mark_published_median,
 )
+from faithattn.paper.report.heatmap import draw_heatmaps
 from faithattn.paper.report.tables import heading, median_length
 from faithattn.results import Correlation
 from faithattn.statistics import ATTENTION_BINS, mean_interval, null_spread

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from faithattn._checks import require_count
 from faithattn.adapters.state import evaluating
+from faithattn.measures.outputs import predicted_class, probabilities, resolve_output
 from faithattn.paper.data.examples import Example
 
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
@@ -59,7 +60,7 @@ def evaluate(
             inputs, labels = collated(model, by_length[start : start + batch_size], collate)
             logits = model(inputs)
             loss += float(losses(logits, labels).sum())
-            correct += int((predicted_class(logits) == labels).sum())
+            correct += int((_predicted(logits) == labels).sum())
     return Evaluation(accuracy=correct / len(examples), loss=loss / len(examples), n=len(examples))
 
 
@@ -94,9 +95,10 @@ def losses(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-def predicted_class(logits: Tensor) -> Tensor:
-    """Returns the predicted class of each example."""
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+def _predicted(logits: Tensor) -> Tensor:
+    """Returns the predicted class of each example, as the four tests predict it."""
+    output = resolve_output("auto", logits.shape[1])
+    return predicted_class(probabilities(logits, output), output)
 
 
 def check_examples(argument: str, examples: Sequence[Example]) -> None:

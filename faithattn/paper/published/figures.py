@@ -1,6 +1,6 @@
 """The figures that Jain and Wallace published, to show beside a reproduction.
 
-They lie in ``jain2019/``: ``correlations.csv`` (the tables) and ``drawings.csv`` (read off
+They lie beside this module: ``correlations.csv`` (the tables) and ``drawings.csv`` (read off
 drawings). The columns are the attributes of :class:`PublishedFigure`; empty means not published.
 """
 
@@ -139,7 +139,7 @@ def _canonical(dataset: str) -> str:
 @lru_cache(maxsize=1)
 def _figures() -> tuple[PublishedFigure, ...]:
     """Reads the tables that come with the package."""
-    folder = resources.files("faithattn.paper") / "jain2019"
+    folder = resources.files("faithattn.paper.published")
     figures = []
     for name in ("correlations.csv", "drawings.csv"):
         text = (folder / name).read_text(encoding="utf-8")
