@@ -11,6 +11,11 @@ class AdapterError(Exception):
     Attributes:
         violations: Every violation found, one sentence each; empty where the
             message says it all.
+
+    Examples:
+        >>> error = AdapterError("two rules broken", ["logits must be finite", "mask must fit"])
+        >>> error.violations
+        ('logits must be finite', 'mask must fit')
     """
 
     def __init__(self, message: str, violations: Sequence[str] = ()) -> None:

@@ -95,6 +95,15 @@ class Correlation(Result):
         removal: How positions were removed; None for gradients.
         detached: Whether the gradient held the attention fixed; None for removal.
         tie_tolerance: What counted as a tie.
+
+    Examples:
+        >>> import torch
+        >>> from faithattn import loo_correlation
+        >>> from faithattn.paper.models import TextClassifier
+        >>> ids = torch.tensor([[2, 5, 6, 7, 3], [2, 4, 8, 3, 0]])
+        >>> result = loo_correlation(TextClassifier(9), ids)
+        >>> result.importance.shape, sorted(result.records()[0])
+        (torch.Size([2, 5]), ['mass', 'max_attention', 'predicted', 'pvalue', 'statistic'])
     """
 
     statistic: Tensor
@@ -140,6 +149,15 @@ class PermutationResult(Result):
         pvalue: (1 + shuffles whose predicted-class probability is not lower)
             / (1 + P), one-sided, ``(B,)``; nan without a predicted class.
         seed: Seed of the shuffles.
+
+    Examples:
+        >>> import torch
+        >>> from faithattn import permutation_test
+        >>> from faithattn.paper.models import TextClassifier
+        >>> ids = torch.tensor([[2, 5, 6, 7, 3], [2, 4, 8, 3, 0]])
+        >>> result = permutation_test(TextClassifier(9), ids, n_permutations=20, seed=0)
+        >>> PermutationResult.concatenate([result, result]).tvd.shape
+        torch.Size([4, 20])
     """
 
     tvd: Tensor
@@ -182,6 +200,15 @@ class AdversarialResult(Result):
         method: How they were found.
         n_steps: Steps of the search.
         seed: Seed of the random starts.
+
+    Examples:
+        >>> import torch
+        >>> from faithattn import adversarial_attention
+        >>> from faithattn.paper.models import TextClassifier
+        >>> ids = torch.tensor([[2, 5, 6, 7, 3], [2, 4, 8, 3, 0]])
+        >>> result = adversarial_attention(TextClassifier(9), ids, n_steps=20, seed=0)
+        >>> result.strongest.shape, bool((result.max_jsd <= result.upper_bound).all())
+        (torch.Size([2, 5]), True)
     """
 
     attention: Tensor

@@ -33,6 +33,11 @@ class Statistics:
         high: Its upper end.
         significant: Share of the defined values with p <= .05, uncorrected;
             None where the test has no p-value.
+
+    Examples:
+        >>> found = describe(np.array([0.1, 0.4, np.nan]))
+        >>> found.n, found.undefined, found.mean
+        (3, 1, 0.25)
     """
 
     n: int
@@ -58,6 +63,15 @@ class Summary:
         by_predicted: By predicted class; empty where there is none.
         by_max_attention: By the largest attention weight, four bins.
         notes: Other counts the test reports, by name.
+
+    Examples:
+        >>> import torch
+        >>> from faithattn import permutation_test
+        >>> from faithattn.paper.models import TextClassifier
+        >>> ids = torch.tensor([[2, 5, 6, 7, 3], [2, 4, 3, 0, 0]])
+        >>> summary = permutation_test(TextClassifier(9), ids, seed=0).summary()
+        >>> summary.quantity, summary.overall.n, summary.overall.undefined
+        ('median TVD', 2, 1)
     """
 
     measure: str

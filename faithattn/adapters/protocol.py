@@ -25,6 +25,13 @@ class Run:
         support: Bool tensors shaped like the attention: the keys each row may
             use. None means no limit.
         state: Opaque; what :meth:`SupportsReplay.replay` needs.
+
+    Examples:
+        >>> import torch
+        >>> row = torch.tensor([[0.5, 0.3, 0.2]])
+        >>> run = Run(torch.zeros(1, 2), {"pool": row}, mask=row > 0)
+        >>> run.features, run.state is None
+        ({}, True)
     """
 
     logits: Tensor
@@ -78,7 +85,13 @@ class AttentionModel(Protocol):
 
 @runtime_checkable
 class SupportsReplay(Protocol):
-    """Optional: outputs under other attention without running the encoder."""
+    """Optional: outputs under other attention without running the encoder.
+
+    Examples:
+        >>> from faithattn.paper.models import TextClassifier
+        >>> isinstance(TextClassifier(9), SupportsReplay)
+        True
+    """
 
     def replay(self, state: Any, attention: Mapping[str, Tensor]) -> Tensor:
         """Maps ``attention[site]`` of ``(K, B, ...)`` to logits ``(K, B, C)``.
@@ -91,7 +104,13 @@ class SupportsReplay(Protocol):
 
 @runtime_checkable
 class SupportsRemoval(Protocol):
-    """Optional: deletion for inputs that only the model's author can edit."""
+    """Optional: deletion for inputs that only the model's author can edit.
+
+    Examples:
+        >>> from faithattn.paper.models import TextClassifier
+        >>> isinstance(TextClassifier(9), SupportsRemoval)
+        True
+    """
 
     def remove(self, inputs: Any, positions: Tensor) -> Any:
         """Deletes one position ``(rows,)`` in each row, shortening it by one.
@@ -103,7 +122,13 @@ class SupportsRemoval(Protocol):
 
 @runtime_checkable
 class SupportsSelection(Protocol):
-    """Optional: for inputs that do not hold instances on dimension 0."""
+    """Optional: for inputs that do not hold instances on dimension 0.
+
+    Examples:
+        >>> from faithattn.paper.models import TextClassifier
+        >>> isinstance(TextClassifier(9), SupportsSelection)
+        True
+    """
 
     def select(self, inputs: Any, rows: Tensor) -> Any:
         """Returns the inputs of the given rows ``(n,)``, which may repeat."""

@@ -27,6 +27,12 @@ class RankCorrelation(NamedTuple):
     Attributes:
         statistic: The correlation in -1..1; nan where undefined.
         pvalue: Two-sided p-value in 0..1; nan where undefined.
+
+    Examples:
+        >>> import torch
+        >>> statistic, pvalue = kendall_tau(torch.arange(5.0), torch.arange(5.0))
+        >>> statistic, pvalue
+        (tensor(1.), tensor(0.0167))
     """
 
     statistic: Tensor
