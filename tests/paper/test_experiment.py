@@ -11,7 +11,8 @@ from scipy import stats
 
 from faithattn import gradient_correlation, loo_correlation, permutation_test
 from faithattn.paper.data.examples import Dataset, Example
-from faithattn.paper.experiment import Experiment, Settings, prepare, reproduce, run
+from faithattn.paper.experiment import Experiment, Settings, prepare, run
+from faithattn.paper.reproduction import reproduce
 
 
 @pytest.fixture(scope="module")

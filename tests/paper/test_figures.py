@@ -16,10 +16,11 @@ import torch
 from experiments import LEARNING, SMALL, hostile, stories, write_texts
 
 from faithattn.paper.data.babi import generate_babi
-from faithattn.paper.experiment import Experiment, reproduce
+from faithattn.paper.experiment import Experiment
 from faithattn.paper.report.drawing import style
 from faithattn.paper.report.figures import CAPTIONS, draw, save_figures
 from faithattn.paper.report.heatmap import telling_instances
+from faithattn.paper.reproduction import reproduce
 
 
 @pytest.fixture(scope="module")

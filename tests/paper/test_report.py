@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from experiments import LEARNING, SMALL, hostile, stories, write_texts
 
-from faithattn.paper.experiment import Experiment, reproduce
+from faithattn.paper.experiment import Experiment
 from faithattn.paper.experiment.study import CHECKPOINT
 from faithattn.paper.report import (
     instance_records,
@@ -20,6 +20,7 @@ from faithattn.paper.report import (
     text_table,
     write_report,
 )
+from faithattn.paper.reproduction import reproduce
 
 COLUMNS = {
     "gradient_correlation": ("tau_gradient", "p_gradient"),

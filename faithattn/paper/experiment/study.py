@@ -19,7 +19,7 @@ from faithattn.paper.experiment.measurement import (
     importance_agreement,
     run_tests,
 )
-from faithattn.paper.experiment.preparation import Prepared, prepare
+from faithattn.paper.experiment.preparation import Prepared
 from faithattn.paper.experiment.settings import Settings
 from faithattn.paper.published import PublishedFigure, published, published_row
 from faithattn.paper.training import TrainingRecord, train_classifier
@@ -119,61 +119,6 @@ class Experiment:
         results = (self.gradient, self.loo, self.gradient_loo, self.permutation, self.adversarial)
         every = [result.summary() for result in results]
         return {summary.measure: summary for summary in every}
-
-
-def reproduce(
-    task: str | PathLike[str] | Dataset,
-    settings: Settings | None = None,
-    *,
-    out: str | PathLike[str] | None = None,
-    checkpoint: str | PathLike[str] | None = None,
-    progress: bool = False,
-) -> Experiment:
-    """Trains the published model on a task and runs the four published tests.
-
-    Args:
-        task: ``babi-1``, ``babi-2``, ``babi-3``, a file of labelled texts for
-            :func:`~faithattn.paper.data.readers.read_texts`, or a data set.
-        settings: What to do; None for the published settings.
-        out: Folder for results, tables and figures, made if need be; None to
-            write nothing.
-        checkpoint: A trained model to load instead of training.
-        progress: Show progress bars on standard error.
-
-    Returns:
-        Results per instance, in the order of the test split.
-
-    Raises:
-        FileNotFoundError: If a file does not exist.
-        OSError: If the folder cannot be written.
-        ValueError: If a file cannot be read or a setting is out of range.
-        FloatingPointError: If training diverges.
-
-    References:
-        Jain and Wallace (2019), "Attention is not Explanation".
-
-    Examples:
-        >>> from faithattn.paper.data.babi import generate_babi
-        >>> data = generate_babi(1, n_train=20, n_dev=5, n_test=5)
-        >>> settings = Settings(
-        ...     encoder="average", embedding_size=8, hidden_size=4, epochs=1, n_steps=5
-        ... )
-        >>> experiment = reproduce(data, settings)
-        >>> experiment.permutation.median_tvd.shape, experiment.settings.epsilon
-        (torch.Size([5]), 0.05)
-        >>> sorted(experiment.summaries)  # doctest: +NORMALIZE_WHITESPACE
-        ['adversarial_attention', 'gradient_correlation', 'gradient_loo', 'loo_correlation',
-         'permutation_test']
-    """
-    prepared = prepare(task, settings, checkpoint=checkpoint)
-    if out is None:
-        return run(prepared, progress=progress)
-    from faithattn.paper.report import prepare_folder, write_report
-
-    folder = prepare_folder(out)
-    experiment = run(prepared, checkpoint=folder / CHECKPOINT, progress=progress)
-    write_report(experiment, folder)
-    return experiment
 
 
 def run(

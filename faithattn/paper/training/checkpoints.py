@@ -91,9 +91,10 @@ def save(
     arrays[_METADATA] = np.frombuffer(_encoded(model, vocabulary, record, metadata), np.uint8)
     target = Path(path)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
+    saved: dict[str, Any] = arrays
     try:
         with unfinished.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, **saved)  # plain numbers only, so nothing to pickle
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
