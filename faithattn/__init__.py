@@ -13,7 +13,7 @@ from faithattn._version import __version__
 
 if TYPE_CHECKING:
     from faithattn._memory import memory_budget
-    from faithattn.adapters.contract import check_adapter
+    from faithattn.adapters.contract.check import check_adapter
     from faithattn.adapters.protocol import (
         AttentionModel,
         Run,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         SupportsReplay,
         SupportsSelection,
     )
-    from faithattn.adapters.torch_adapter import TorchAdapter, adapt
+    from faithattn.adapters.torch_module.torch_adapter import TorchAdapter, adapt
     from faithattn.adapters.view import AttentionView
     from faithattn.errors import AdapterError
     from faithattn.importance.gradient import gradient_importance
@@ -80,7 +80,7 @@ __all__ = [
 
 _HOMES = {
     "_memory": ["memory_budget"],
-    "adapters.contract": ["check_adapter"],
+    "adapters.contract.check": ["check_adapter"],
     "adapters.protocol": [
         "AttentionModel",
         "Run",
@@ -88,7 +88,7 @@ _HOMES = {
         "SupportsReplay",
         "SupportsSelection",
     ],
-    "adapters.torch_adapter": ["TorchAdapter", "adapt"],
+    "adapters.torch_module.torch_adapter": ["TorchAdapter", "adapt"],
     "adapters.view": ["AttentionView"],
     "errors": ["AdapterError"],
     "importance.gradient": ["gradient_importance"],

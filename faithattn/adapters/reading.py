@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from faithattn.adapters.protocol import AttentionModel, Run, SupportsReplay
-from faithattn.adapters.torch_adapter import adapt
+from faithattn.adapters.rows import Rows, choose_rows
+from faithattn.adapters.torch_module.torch_adapter import adapt
 from faithattn.adapters.validate import require_replayed, validate_run
-from faithattn.adapters.view import AttentionView, Rows, choose_rows
+from faithattn.adapters.view import AttentionView
 from faithattn.errors import AdapterError
 from faithattn.measures.outputs import predicted_class, probabilities, resolve_output
 

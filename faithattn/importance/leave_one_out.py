@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from faithattn._memory import chunk_size
-from faithattn.adapters.inputs import select
+from faithattn.adapters.inputs.structure import select
 from faithattn.adapters.protocol import SupportsRemoval
 from faithattn.adapters.reading import Reading, chosen_feature, read, resolve_target
 from faithattn.adapters.validate import require_logits

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from faithattn._checks import require_count
-from faithattn.measures._pairs import Tolerance, tau_and_pvalue, top_k_distances
-from faithattn.measures._rows import Rows, checked_rows, chunks, shaped_like
+from faithattn.measures.kendall.pairs import Tolerance, tau_and_pvalue, top_k_distances
+from faithattn.measures.kendall.rows import Rows, checked_rows, chunks, shaped_like
 
 __all__ = [
     "RankCorrelation",

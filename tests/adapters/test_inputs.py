@@ -12,13 +12,9 @@ from adapter_models import IDS, Adapter, Selects
 from torch import Tensor
 
 from faithattn import AdapterError
-from faithattn.adapters._deletion import delete_positions
-from faithattn.adapters.inputs import (
-    find_mask,
-    real_positions,
-    select,
-    select_rows,
-)
+from faithattn.adapters.inputs.deletion import delete_positions
+from faithattn.adapters.inputs.masks import find_mask, real_positions
+from faithattn.adapters.inputs.structure import select, select_rows
 
 Pair = namedtuple("Pair", "ids lengths")
 REAL = IDS != 0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from faithattn import AdapterError, AttentionView, Run
-from faithattn.adapters.view import Rows, choose_rows
+from faithattn.adapters.rows import Rows, choose_rows
 
 B, H, Q, L, K = 3, 4, 5, 6, 2
 SHAPES = {2: (B, L), 3: (B, Q, L), 4: (B, H, Q, L)}

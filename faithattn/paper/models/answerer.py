@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from faithattn.adapters.inputs import select_rows
+from faithattn.adapters.inputs.structure import select_rows
 from faithattn.adapters.protocol import Run
 from faithattn.adapters.state import evaluating
 from faithattn.paper.data.ids import PADDING, check_ids, delete_positions, word_mask

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from faithattn.adapters.inputs import select_rows
+from faithattn.adapters.inputs.structure import select_rows
 from faithattn.adapters.protocol import Run
 from faithattn.adapters.state import evaluating
 from faithattn.paper.data.ids import PADDING, check_ids, delete_positions, word_mask

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,33 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from faithattn.adapters.interception.site import Site
+
 _SOFTMAX = {F.softmax, torch.softmax, Tensor.softmax, torch.special.softmax}
 _ROOT = "attention"
 _CALL_FRAMES = {nn.Module._call_impl.__code__, nn.Module._wrapped_call_impl.__code__}
 
 Visitor = Callable[["Site", Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Site:
-    """One place where something like attention was computed.
-
-    Attributes:
-        name: Path of the module whose forward was running ("attention" for
-            the model itself), with ``#n`` for the n-th further call.
-        kind: ``"softmax"``, ``"module"`` (a submodule's output) or
-            ``"embedding"``.
-        shape: Shape of the weights.
-        where: File name and line of the call.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    where: str
-
-    def __str__(self) -> str:
-        return f"{self.name!r} {self.shape} ({self.kind}, {self.where})"
 
 
 class Tap(TorchFunctionMode):

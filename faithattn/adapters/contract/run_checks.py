@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from faithattn.adapters._subject import Subject, modules
+from faithattn.adapters.contract.subject import Subject, modules
+from faithattn.adapters.rows import site_mask
 from faithattn.adapters.state import condition, modes_of
-from faithattn.adapters.view import site_mask
 
 
 def repeatable(subject: Subject) -> list[str]:

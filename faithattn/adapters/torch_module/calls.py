@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faithattn.adapters.inputs import batch_size, described
-from faithattn.adapters.tap import Site
+from faithattn.adapters.inputs.structure import batch_size, described
+from faithattn.adapters.interception.site import Site
 from faithattn.errors import AdapterError
 from faithattn.measures.outputs import OUTPUTS
 

@@ -9,7 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faithattn.adapters._calls import (
+from faithattn.adapters.inputs.deletion import delete_positions
+from faithattn.adapters.inputs.masks import find_mask, real_positions
+from faithattn.adapters.inputs.structure import select_rows
+from faithattn.adapters.interception.site import Site
+from faithattn.adapters.interception.tap import Tap
+from faithattn.adapters.protocol import Run
+from faithattn.adapters.rows import site_mask
+from faithattn.adapters.state import evaluating
+from faithattn.adapters.torch_module.calls import (
     Call,
     called,
     check_options,
@@ -18,13 +26,7 @@ from faithattn.adapters._calls import (
     logits_of,
     replacement,
 )
-from faithattn.adapters._choice import candidates, choose_embedding, choose_site
-from faithattn.adapters._deletion import delete_positions
-from faithattn.adapters.inputs import find_mask, real_positions, select_rows
-from faithattn.adapters.protocol import Run
-from faithattn.adapters.state import evaluating
-from faithattn.adapters.tap import Site, Tap
-from faithattn.adapters.view import site_mask
+from faithattn.adapters.torch_module.choice import candidates, choose_embedding, choose_site
 
 MaskRule = Callable[[Any], Tensor] | Tensor | int
 

@@ -23,6 +23,7 @@ class Subject:
     before: Mapping[str, Any]
 
     def logits(self, **overrides: Any) -> Tensor:
+        """Logits of a run with overrides."""
         with torch.no_grad():
             return self.adapter.run(self.inputs, **overrides).logits
 

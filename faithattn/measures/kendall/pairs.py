@@ -8,10 +8,10 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from faithattn.measures._inversions import discordant_pairs, pair_codes, stable_order
-from faithattn.measures._kendall_null import PairCounts, TieSums, tau_b, tie_sums
-from faithattn.measures._row_ranks import RowRanks, dense_ranks, row_ranks
-from faithattn.measures._rows import Rows
+from faithattn.measures.kendall.inversions import discordant_pairs, pair_codes, stable_order
+from faithattn.measures.kendall.null import PairCounts, TieSums, tau_b, tie_sums
+from faithattn.measures.kendall.row_ranks import RowRanks, dense_ranks, row_ranks
+from faithattn.measures.kendall.rows import Rows
 
 Tolerance: TypeAlias = "float | Literal['auto']"
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from faithattn.adapters import _offer_checks as offers
-from faithattn.adapters import _run_checks as runs
-from faithattn.adapters._removal_checks import removal
-from faithattn.adapters._subject import Subject, modules
+from faithattn.adapters.contract import offer_checks as offers
+from faithattn.adapters.contract import run_checks as runs
+from faithattn.adapters.contract.removal_checks import removal
+from faithattn.adapters.contract.subject import Subject, modules
 from faithattn.adapters.protocol import AttentionModel
 from faithattn.adapters.reading import as_adapter
 from faithattn.adapters.state import condition

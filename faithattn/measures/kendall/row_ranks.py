@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from faithattn.measures._inversions import argsort, index_dtype
+from faithattn.measures.kendall.inversions import argsort, index_dtype
 
 
 class RowRanks(NamedTuple):

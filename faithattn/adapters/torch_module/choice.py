@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from faithattn.adapters.tap import Site
+from faithattn.adapters.interception.site import Site
 from faithattn.errors import AdapterError
 
 

@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from faithattn.adapters.inputs import described, holds_counts, is_integer, rebuilt, tensors_of
+from faithattn.adapters.inputs.structure import (
+    described,
+    holds_counts,
+    is_integer,
+    rebuilt,
+    tensors_of,
+)
 from faithattn.errors import AdapterError
 
 # Inputs by the names that tokenizers and models give them.

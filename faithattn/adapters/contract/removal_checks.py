@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from faithattn.adapters._subject import Subject
-from faithattn.adapters.inputs import select
+from faithattn.adapters.contract.subject import Subject
+from faithattn.adapters.inputs.structure import select
 from faithattn.adapters.protocol import Run, SupportsRemoval
 
 

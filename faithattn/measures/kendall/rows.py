@@ -11,7 +11,7 @@ from torch import Tensor
 
 from faithattn._checks import require_alike, require_floating, require_mask
 from faithattn._memory import chunk_size
-from faithattn.measures._inversions import bytes_per_row
+from faithattn.measures.kendall.inversions import bytes_per_row
 
 # On the CPU a step should stay in the cache, yet repay its fixed cost of .5 ms: 1,000 rows of 4,000
 # positions took 700 ms at 4 MB, 500 to 600 at 8 to 16 MB and 700 at 32 MB; shorter rows vary less.

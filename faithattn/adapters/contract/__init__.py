@@ -1,0 +1,1 @@
+"""check_adapter() and the checks it makes."""

@@ -1,0 +1,1 @@
+"""What a model takes: its structure, its mask, and how positions are taken out."""

@@ -1,0 +1,1 @@
+"""Sees and replaces attention while a model runs."""

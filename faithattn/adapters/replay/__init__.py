@@ -1,0 +1,1 @@
+"""Outputs under other attention without running the whole model again."""

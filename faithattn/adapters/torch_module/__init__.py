@@ -1,0 +1,1 @@
+"""adapt() and what it is made of."""
