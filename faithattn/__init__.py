@@ -21,17 +21,22 @@ if TYPE_CHECKING:
         SupportsReplay,
         SupportsSelection,
     )
-    from faithattn.adapters.torch_module.torch_adapter import TorchAdapter, adapt
+    from faithattn.adapters.torch_module.adapt import adapt
+    from faithattn.adapters.torch_module.tokens import token_logits
+    from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
     from faithattn.adapters.view import AttentionView
     from faithattn.errors import AdapterError
     from faithattn.importance.gradient import gradient_importance
     from faithattn.importance.leave_one_out import leave_one_out_importance
+    from faithattn.interventions.patches import mask_patch
+    from faithattn.interventions.tokens import mask_token
     from faithattn.measures.divergence import (
         jensen_shannon_divergence,
         kl_divergence,
         total_variation_distance,
     )
     from faithattn.measures.draws import permute_attention
+    from faithattn.measures.groups import aggregate_scores, patch_groups, word_groups
     from faithattn.measures.rank import (
         RankCorrelation,
         kendall_tau,
@@ -62,6 +67,7 @@ __all__ = [
     "__version__",
     "adapt",
     "adversarial_attention",
+    "aggregate_scores",
     "check_adapter",
     "gradient_correlation",
     "gradient_importance",
@@ -70,12 +76,17 @@ __all__ = [
     "kl_divergence",
     "leave_one_out_importance",
     "loo_correlation",
+    "mask_patch",
+    "mask_token",
     "memory_budget",
+    "patch_groups",
     "permutation_test",
     "permute_attention",
     "rank_correlation",
+    "token_logits",
     "top_k_kendall",
     "total_variation_distance",
+    "word_groups",
 ]
 
 _HOMES = {
@@ -88,17 +99,22 @@ _HOMES = {
         "SupportsReplay",
         "SupportsSelection",
     ],
-    "adapters.torch_module.torch_adapter": ["TorchAdapter", "adapt"],
+    "adapters.torch_module.adapt": ["adapt"],
+    "adapters.torch_module.tokens": ["token_logits"],
+    "adapters.torch_module.torch_adapter": ["TorchAdapter"],
     "adapters.view": ["AttentionView"],
     "errors": ["AdapterError"],
     "importance.gradient": ["gradient_importance"],
     "importance.leave_one_out": ["leave_one_out_importance"],
+    "interventions.patches": ["mask_patch"],
+    "interventions.tokens": ["mask_token"],
     "measures.divergence": [
         "jensen_shannon_divergence",
         "kl_divergence",
         "total_variation_distance",
     ],
     "measures.draws": ["permute_attention"],
+    "measures.groups": ["aggregate_scores", "patch_groups", "word_groups"],
     "measures.rank": ["RankCorrelation", "kendall_tau", "rank_correlation", "top_k_kendall"],
     "metrics.adversarial": ["adversarial_attention"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],

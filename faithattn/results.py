@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +24,10 @@ class Result:
         mass: Attention on the positions of the mask before conditioning, ``(B,)``.
         view: The attention that was tested.
         output: How logits became outputs.
+        replay: How outputs under given attention were computed:
+            ``"adapter"`` (its own replay), ``"recorded"`` (only what depends
+            on the attention), ``"whole forwards"``; ``"none"`` where there
+            were none, ``"mixed"`` where batches differ.
     """
 
     predicted: Tensor
@@ -31,6 +35,7 @@ class Result:
     mass: Tensor
     view: str
     output: str
+    replay: str = field(default="none", kw_only=True)
 
     _same: ClassVar[tuple[str, ...]] = ("view", "output")
     _padded: ClassVar[tuple[str, ...]] = ()
@@ -53,23 +58,26 @@ class Result:
                 )
         first = results[0]
         joined: dict[str, Any] = {}
-        for field in fields(cls):
-            values = [getattr(result, field.name) for result in results]
+        for name in (each.name for each in fields(cls)):
+            values = [getattr(result, name) for result in results]
             if isinstance(values[0], Tensor):
-                _require_shared(field.name, [value.shape[1:] for value in values], cls._padded)
-                joined[field.name] = _join(values)
+                _require_shared(name, [value.shape[1:] for value in values], cls._padded)
+                joined[name] = _join(values)
                 continue
-            if field.name in cls._same:
-                _require_shared(field.name, values)
-            joined[field.name] = getattr(first, field.name)
+            if name in cls._same:
+                _require_shared(name, values)
+            joined[name] = getattr(first, name)
+        if any(result.replay != first.replay for result in results):
+            joined["replay"] = "mixed"
         return cls(**joined)
 
     def records(self) -> list[dict[str, float | int | None]]:
         """One row per instance with every scalar; nan becomes None."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
         columns = {
-            field.name: getattr(self, field.name).tolist()
-            for field in fields(self)
-            if isinstance(getattr(self, field.name), Tensor) and getattr(self, field.name).ndim == 1
+            name: value.tolist()
+            for name, value in values.items()
+            if isinstance(value, Tensor) and value.ndim == 1
         }
         names = list(columns)
         return [
@@ -88,13 +96,15 @@ class Correlation(Result):
     Attributes:
         statistic: Kendall's tau-b, ``(B,)`` in -1..1; nan where undefined.
         pvalue: Two-sided p-value, ``(B,)``.
-        explanation: Attention ``(B, L)``, 0 outside the mask.
-        importance: Importance ``(B, L)``, 0 outside the mask.
-        mask: ``(B, L)`` bool.
+        explanation: Attention ``(B, L)``, 0 outside the mask; ``(B, G)``
+            where positions were grouped.
+        importance: Importance, likewise.
+        mask: Bool, likewise.
         measure: ``"gradient_correlation"`` or ``"loo_correlation"``.
         removal: How positions were removed; None for gradients.
         detached: Whether the gradient held the attention fixed; None for removal.
         tie_tolerance: What counted as a tie.
+        grouped: Whether positions were summed by groups, such as words.
 
     Examples:
         >>> import torch
@@ -115,6 +125,7 @@ class Correlation(Result):
     removal: str | None
     detached: bool | None
     tie_tolerance: str | float | tuple[str | float, str | float]
+    grouped: bool = field(default=False, kw_only=True)
 
     _same: ClassVar[tuple[str, ...]] = (
         "view",
@@ -123,6 +134,7 @@ class Correlation(Result):
         "removal",
         "detached",
         "tie_tolerance",
+        "grouped",
     )
     _padded: ClassVar[tuple[str, ...]] = ("explanation", "importance", "mask")
 
@@ -186,8 +198,9 @@ class AdversarialResult(Result):
 
     Attributes:
         attention: Adversaries ``(B, K, ..., L)`` in the shape of the site, as
-            ``run(attention=...)`` takes them; feasible and by JSD first.
-        original: The model's own attention ``(B, ..., L)``.
+            ``run(attention=...)`` takes them; feasible and by JSD first. Of
+            S sites, ``(B, K, S, ..., L)`` in the order of the view.
+        original: The model's own attention ``(B, ..., L)``, or ``(B, S, ..., L)``.
         probabilities: Outputs under them, ``(B, K, C)``, from the model itself.
         tvd: Distance of those outputs from the original's, ``(B, K)``.
         jsd: Divergence of their rows from the original's, ``(B, K)``.

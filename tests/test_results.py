@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from typing import Any
 
 import planted
 import pytest
@@ -127,6 +128,7 @@ def test_joining_nothing() -> None:
         ("removal", "delete"),
         ("detached", None),
         ("tie_tolerance", 0.0),
+        ("grouped", True),
         ("view", "layer.2"),
         ("output", "softmax"),
     ],
@@ -135,6 +137,27 @@ def test_joining_different_settings(correlation: Correlation, field: str, value:
     other = dataclasses.replace(correlation, **{field: value})
     with pytest.raises(ValueError, match=f"results must share their settings; got {field}"):
         Correlation.concatenate([correlation, other])
+
+
+def test_joining_different_ways_of_replay(correlation: Correlation) -> None:
+    recorded = dataclasses.replace(correlation, replay="recorded")
+    whole = dataclasses.replace(correlation, replay="whole forwards")
+    assert correlation.replay == "none"
+    assert Correlation.concatenate([recorded, recorded]).replay == "recorded"
+    mixed = Correlation.concatenate([recorded, whole, whole])
+    assert mixed.replay == "mixed"
+    assert Correlation.concatenate([whole, mixed]).replay == "mixed"
+
+
+def test_every_test_says_how_it_replayed() -> None:
+    model, inputs = planted.indifferent()
+    results: list[Any] = [
+        permutation_test(model, inputs, n_permutations=3, seed=0),
+        adversarial_attention(model, inputs, n_steps=2, seed=0),
+        gradient_correlation(model, inputs),
+        loo_correlation(model, inputs, removal="mask_attention"),
+    ]
+    assert [result.replay for result in results] == ["adapter"] * 4
 
 
 def test_joining_different_seeds_or_counts() -> None:

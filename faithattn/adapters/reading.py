@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from faithattn._memory import chunk_size
 from faithattn.adapters.protocol import AttentionModel, Run, SupportsReplay
 from faithattn.adapters.rows import Rows, choose_rows
-from faithattn.adapters.torch_module.torch_adapter import adapt
+from faithattn.adapters.torch_module.adapt import adapt
+from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
 from faithattn.adapters.validate import require_replayed, validate_run
 from faithattn.adapters.view import AttentionView
 from faithattn.errors import AdapterError
 from faithattn.measures.outputs import predicted_class, probabilities, resolve_output
+
+
+@runtime_checkable
+class _NamesReplay(Protocol):
+    """An adapter whose replay may work in several ways, and says which it was."""
+
+    def replayed_by(self, state: Any) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -39,22 +48,53 @@ class Reading:
     output: str
     outputs: Tensor
     predicted: Tensor
+    _ways: set[str] = field(default_factory=set, repr=False, compare=False)
+
+    @property
+    def replayed(self) -> str:
+        """How alternatives were computed so far.
+
+        ``"none"`` before any; ``"adapter"`` by the adapter's replay(), or the
+        name that it gives; ``"whole forwards"`` where run() was repeated.
+        """
+        if "replay" not in self._ways:
+            return "whole forwards" if self._ways else "none"
+        if isinstance(self.model, _NamesReplay):
+            return self.model.replayed_by(self.run.state)
+        return "adapter"
 
     def replay(self, conditional: Tensor) -> Tensor:
         """Outputs ``(K, B, C)`` under rows ``(K, B, R, L)``; differentiable in them."""
         logits = self.replay_override(self.rows.override(conditional))
         return probabilities(logits, self.output)
 
-    def replay_override(self, attention: Tensor) -> Tensor:
-        """Logits ``(K, B, C)`` under site attention ``(K, B, ...)``."""
-        site = self.rows.view.site
-        if isinstance(self.model, SupportsReplay) and self.run.state is not None:
-            logits = self.model.replay(self.run.state, {site: attention})
+    def replay_override(self, attention: Mapping[str, Tensor]) -> Tensor:
+        """Logits ``(K, B, C)`` under attention ``(K, B, ...)`` of the chosen sites."""
+        count = len(next(iter(attention.values())))
+        if self.can_replay:
+            self._ways.add("replay")
+            logits: Tensor = self.model.replay(self.run.state, attention)  # type: ignore[attr-defined]
         else:
-            runs = [self.model.run(self.inputs, attention={site: each}) for each in attention]
-            logits = torch.stack([run.logits for run in runs])
-        require_replayed(logits, (len(attention), *self.run.logits.shape))
+            each = [{name: value[k] for name, value in attention.items()} for k in range(count)]
+            logits = torch.stack([self.run_again(attention=one) for one in each])
+        require_replayed(logits, (count, *self.run.logits.shape))
         return logits
+
+    def run_again(self, **overrides: Mapping[str, Tensor]) -> Tensor:
+        """Logits ``(B, C)`` of a whole forward with attention or features replaced."""
+        self._ways.add("run")
+        return self.model.run(self.inputs, **overrides).logits
+
+    @property
+    def can_replay(self) -> bool:
+        """Whether alternatives go without running the whole model."""
+        return isinstance(self.model, SupportsReplay) and self.run.state is not None
+
+    def alternatives_at_once(self, *, bytes_per_element: int) -> int:
+        """How many alternatives fit the memory budget: their weights, rows and logits."""
+        held = [*self.rows.attention.values(), self.rows.conditional, self.run.logits]
+        elements = sum(value.numel() for value in held)
+        return chunk_size(elements, bytes_per_element=bytes_per_element)
 
 
 def as_adapter(model: object) -> AttentionModel:
@@ -69,37 +109,54 @@ def as_adapter(model: object) -> AttentionModel:
     )
 
 
-def read(model: object, inputs: Any, view: AttentionView | None = None) -> Reading:
-    """Runs a model once, under the ambient grad mode, and checks what it says."""
+def read(
+    model: object,
+    inputs: Any,
+    view: AttentionView | None = None,
+    *,
+    replay: bool = False,
+) -> Reading:
+    """Runs a model once, under the ambient grad mode, and checks what it says.
+
+    ``replay`` announces that alternatives will be asked for, to adapters that
+    can prepare for them.
+    """
     adapter = as_adapter(model)
+    if isinstance(adapter, TorchAdapter):
+        names = None if view is None or view.names is None else frozenset(view.names)
+        adapter = adapter.focused(names, recording=replay)
     run = adapter.run(inputs)
-    validate_run(run)
+    validate_run(run, support=False)  # choosing rows checks that of the chosen sites
     rows = choose_rows(run, view)
+    if isinstance(adapter, TorchAdapter):
+        adapter = adapter.focused(frozenset(rows.attention), recording=False)
     output = resolve_output(getattr(adapter, "output", "auto"), run.logits.shape[-1])
     outputs = probabilities(run.logits.detach(), output)
     return Reading(adapter, inputs, run, rows, output, outputs, predicted_class(outputs, output))
 
 
 def chosen_feature(reading: Reading) -> tuple[str, Tensor]:
-    """The differentiable input that goes with the chosen site."""
-    features = reading.run.features
-    name = reading.rows.view.feature
-    if name is None:
-        if len(features) == 1:
-            return next(iter(features.items()))
-        raise AdapterError(
-            f"view must name the feature to attribute to; the model has {_named(features)}. "
-            f"Use AttentionView({reading.rows.view.site!r}, feature=...)."
-            if features
-            else "features must hold the model's differentiable inputs; got none. "
-            "Return them from run(), or pass embedding= to adapt()."
-        )
-    if name not in features:
-        raise AdapterError(
-            f"view.feature must be a feature of the model; got {name!r}, "
-            f"and the features are {_named(features)}."
-        )
-    return name, features[name]
+    """The differentiable input that goes with the chosen sites."""
+    features, view = reading.run.features, reading.rows.view
+    if view.feature is not None:
+        if view.feature not in features:
+            raise AdapterError(
+                f"view.feature must be a feature of the model; got {view.feature!r}, "
+                f"and the features are {_named(features)}."
+            )
+        return view.feature, features[view.feature]
+    length = reading.rows.mask.shape[1]
+    fitting = {name: value for name, value in features.items() if value.shape[1] == length}
+    for found in (features, fitting):
+        if len(found) == 1:
+            return next(iter(found.items()))
+    raise AdapterError(
+        f"view must name the feature to attribute to; the model has {_named(features)}. "
+        f"Use AttentionView({view.site!r}, feature=...)."
+        if features
+        else "features must hold the model's differentiable inputs; got none. "
+        "Return them from run(), or pass embedding= to adapt()."
+    )
 
 
 def resolve_target(target: int | Tensor | None, reading: Reading) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from faithattn.adapters.protocol import Run
+from faithattn.adapters.roles import is_cross, resolve_view
+from faithattn.adapters.validate import require_support
 from faithattn.adapters.view import AttentionView, as_tuple
 from faithattn.errors import AdapterError
 
@@ -17,80 +19,113 @@ from faithattn.errors import AdapterError
 class Rows:
     """The chosen attention rows, conditioned on what can be explained.
 
+    Rows of several sites follow each other: all heads and queries of the
+    first, then those of the second.
+
     Attributes:
-        view: The view that chose them.
-        attention: All weights of the site, detached, in the shape of the site.
+        view: The view that chose them, its sites named.
+        attention: All weights of the chosen sites by name, detached, in the
+            order of the view and the shape of the site.
         valid: ``(B, R, L)`` bool, mask and support of each row.
         conditional: ``(B, R, L)`` rows divided by their mass at valid positions.
         mass: ``(B, R)`` weight of each row on its valid positions.
         mask: ``(B, L)`` bool.
+        counted: ``(B, R)`` bool, False for rows of padding: they take no part.
+        numbers: ``(B, R)`` int64, a number for each row that counts, which
+            does not depend on padding.
     """
 
     view: AttentionView
-    attention: Tensor
+    attention: dict[str, Tensor]
     valid: Tensor
     conditional: Tensor
     mass: Tensor
     mask: Tensor
-    _heads: Tensor
-    _queries: Tensor
+    counted: Tensor
+    numbers: Tensor
+    _places: tuple[Tensor | None, ...]
 
     @property
     def explanation(self) -> Tensor:
         """Mean of the rows at the positions of the mask, ``(B, L)``; 0 elsewhere."""
-        return (self.conditional * self.mass[..., None]).mean(1)
+        shares = self.mass * self.counted / self._count()[:, None]
+        return torch.einsum("brl,br->bl", self.conditional, shares)
 
     @property
     def max_attention(self) -> Tensor:
         """Largest conditional weight, averaged over rows, ``(B,)``; nan without positions."""
-        highest = self.conditional.amax(-1).mean(1)
+        highest = self.mean(self.conditional.amax(-1))
         return highest.masked_fill(~self.valid.any(-1).any(-1), torch.nan)
 
-    def override(self, conditional: Tensor) -> Tensor:
-        """Site attention ``(K, B, ...)`` with rows ``(K, B, R, L)`` put in.
+    @property
+    def mean_mass(self) -> Tensor:
+        """Weight on the valid positions, averaged over rows, ``(B,)``."""
+        return self.mean(self.mass)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean of ``(..., B, R)`` over the rows that count, ``(..., B)``."""
+        return torch.where(self.counted, values, 0).sum(-1) / self._count()
+
+    def override(self, conditional: Tensor) -> dict[str, Tensor]:
+        """Attention ``(K, B, ...)`` of each site with rows ``(K, B, R, L)`` put in.
 
         Each row keeps its mass at the valid positions and its weights elsewhere.
         """
-        count = conditional.shape[0]
-        base = self.attention.expand(count, *self.attention.shape)
-        masses = self.mass[..., None].to(conditional.dtype)
-        if self.attention.ndim == 2:
-            mixed = torch.where(self.valid[:, 0], (conditional * masses)[:, :, 0], base)
-            return mixed.to(base.dtype)
-        full = _four_dimensional(self.attention).expand(count, *self._shape4()).clone()
-        batch = torch.arange(full.shape[1], device=full.device)[:, None]
-        kept = full[:, batch, self._heads, self._queries]
-        mixed = torch.where(self.valid, conditional * masses, kept).to(full.dtype)
-        full[:, batch, self._heads, self._queries] = mixed
-        return full.reshape(base.shape)
+        step = conditional.shape[2] // len(self.attention)
+        return {
+            name: self._override_site(index, slice(index * step, (index + 1) * step), conditional)
+            for index, name in enumerate(self.attention)
+        }
 
-    def _shape4(self) -> torch.Size:
-        return _four_dimensional(self.attention).shape
+    def _override_site(self, index: int, part: slice, conditional: Tensor) -> Tensor:
+        site, places = list(self.attention.values())[index], self._places[index]
+        count, flat = conditional.shape[0], _flat(site)
+        batch = torch.arange(len(flat), device=flat.device)[:, None]
+        kept = flat if places is None else flat[batch, places]
+        masses = self.mass[:, part, None].to(conditional.dtype)
+        mixed = torch.where(self.valid[:, part], conditional[:, :, part] * masses, kept)
+        mixed = mixed.to(site.dtype)
+        if places is not None:
+            full = flat.expand(count, *flat.shape).clone()
+            full[:, batch, places] = mixed
+            mixed = full
+        return mixed.reshape(count, *site.shape)
+
+    def _count(self) -> Tensor:
+        return self.counted.sum(-1).clamp_min(1)
 
 
 def choose_rows(run: Run, view: AttentionView | None) -> Rows:
     """Applies a view, or the only possible one, to a run."""
-    view = _resolve(run, view)
-    attention = run.attention[view.site].detach()
-    four = _four_dimensional(attention)
-    heads, queries = _indices(four, view)
-    batch = torch.arange(four.shape[0], device=four.device)[:, None]
-    values = four[batch, heads, queries]
-    mask = site_mask(run, view.site, view.feature)
-    if mask.shape != (len(values), values.shape[-1]):
-        raise AdapterError(
-            f"mask must have shape {(len(values), values.shape[-1])} for the site {view.site!r}; "
-            f"got {tuple(mask.shape)}. Return a mapping with one mask a site."
-        )
-    valid = mask[:, None].expand(values.shape)
-    if run.support is not None and view.site in run.support:
-        valid = valid & _four_dimensional(run.support[view.site])[batch, heads, queries]
-    wide = values if values.dtype == torch.float64 else values.float()
-    inside = torch.where(valid, wide, 0)
-    mass = inside.sum(-1)
-    valid = valid & (mass > 0)[..., None]  # a row without weight there has nothing to condition on
-    conditional = inside / mass.clamp_min(torch.finfo(wide.dtype).tiny)[..., None]
-    return Rows(view, attention, valid, conditional, mass, mask, heads, queries)
+    names, view = resolve_view(run.attention, view)
+    attention = {name: run.attention[name].detach() for name in names}
+    mask = _shared_mask(run, names, view.feature)
+    chosen = [_chosen(run, name, view, mask) for name in names]
+    counted = torch.cat([flags for _, flags, _ in chosen], 1)
+    ranks = torch.stack([numbers for _, _, numbers in chosen], 1)  # (B, sites, heads, queries)
+    lanes = ranks.shape[1] * ranks.shape[2]
+    heads = torch.arange(lanes, device=ranks.device).view(*ranks.shape[1:3], 1)
+    numbers = (ranks * lanes + heads).flatten(1)
+    first = attention[names[0]]
+    wide = first.dtype if first.dtype == torch.float64 else torch.float32
+    values = torch.empty(*counted.shape, mask.shape[1], dtype=wide, device=first.device)
+    valid = torch.empty(values.shape, dtype=torch.bool, device=first.device)
+    batch = torch.arange(len(mask), device=mask.device)[:, None]
+    step = counted.shape[1] // len(names)
+    for index, (name, (places, flags, _)) in enumerate(zip(names, chosen, strict=True)):
+        part, flat = slice(index * step, (index + 1) * step), _flat(attention[name])
+        values[:, part] = flat if places is None else flat[batch, places]
+        valid[:, part] = mask[:, None] & flags[..., None]
+        if run.support is not None and name in run.support:
+            require_support(run, name)
+            allowed = _flat(run.support[name])
+            valid[:, part] &= allowed if places is None else allowed[batch, places]
+    values.masked_fill_(~valid, 0)
+    mass = values.sum(-1)
+    valid &= (mass > 0)[..., None]  # a row without weight there has nothing to condition on
+    values /= mass.clamp_min(torch.finfo(wide).tiny)[..., None]
+    every = tuple(places for places, _, _ in chosen)
+    return Rows(view, attention, valid, values, mass, mask, counted, numbers, every)
 
 
 def site_mask(run: Run, site: str, feature: str | None = None) -> Tensor:
@@ -106,59 +141,105 @@ def site_mask(run: Run, site: str, feature: str | None = None) -> Tensor:
     )
 
 
-def _resolve(run: Run, view: AttentionView | None) -> AttentionView:
-    """Checks a given view, or finds the single row of a single site."""
-    if view is not None:
-        if not isinstance(view, AttentionView):
-            raise TypeError(
-                f"view must be an AttentionView; got {type(view).__name__}. "
-                "Use view=AttentionView(site, heads=..., query=...)."
-            )
-        if view.site not in run.attention:
-            raise AdapterError(
-                f"view must name a site of the model; got {view.site!r}, "
-                f"and the sites are {_listing(run.attention)}."
-            )
-        return view
-    if len(run.attention) == 1:
-        ((name, attention),) = run.attention.items()
-        if all(size == 1 for size in attention.shape[1:-1]):
-            return AttentionView(name)
-    first = next(iter(run.attention))
-    raise AdapterError(
-        "view must say which attention rows are the explanation; the model has "
-        f"{_listing(run.attention)}. "
-        f"Choose with view=AttentionView({first!r}, heads=None, query=0)."
+def _shared_mask(run: Run, names: Sequence[str], feature: str | None) -> Tensor:
+    """The mask of the chosen sites, which must be one."""
+    mask = site_mask(run, names[0], feature)
+    shape = run.attention[names[0]].shape
+    if mask.shape != (shape[0], shape[-1]):
+        raise AdapterError(
+            f"mask must have shape {(shape[0], shape[-1])} for the site {names[0]!r}; "
+            f"got {tuple(mask.shape)}. Return a mapping with one mask a site."
+        )
+    masks = {name: site_mask(run, name, feature) for name in names}
+    other = [name for name in names if not _equal(masks[name], mask)]
+    if other:
+        alike = [name for name in names if name not in other]
+        call = f"AttentionView({alike if len(alike) > 1 else alike[0]!r})"
+        raise AdapterError(
+            f"view must choose sites over the same positions; got {names[0]!r} and {other[0]!r}, "
+            f"whose masks differ. Choose with view={call}."
+        )
+    return mask
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one is other or torch.equal(one, other)
+
+
+def _chosen(
+    run: Run, name: str, view: AttentionView, mask: Tensor
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Places (B or 1, R) of a site's rows (None for all), which count, and ranks of queries."""
+    attention = run.attention[name]
+    size, device = len(attention), attention.device
+    n_heads = attention.shape[1] if attention.ndim == 4 else 1
+    n_queries = attention.shape[-2] if attention.ndim > 2 else 1
+    heads = _heads(view, n_heads, name).to(device)
+    queries = _queries(run, name, view, mask, n_queries).to(device)
+    places = (heads[:, None] * n_queries + queries[:, None]).flatten(1)  # (B or 1, R)
+    flags = torch.ones(size, queries.shape[1], dtype=torch.bool, device=device)
+    real = _real_queries(run, name) if view.query is None else None
+    if real is not None:
+        flags = real.to(device)
+    ranks = (flags.long().cumsum(-1) - 1).clamp_min(0)
+    whole = view.query is None and torch.equal(heads, torch.arange(n_heads, device=device))
+    return (
+        None if whole or n_heads * n_queries == 1 else places,
+        flags.repeat(1, len(heads)),
+        ranks[:, None].expand(-1, len(heads), -1),
     )
 
 
-def _indices(attention: Tensor, view: AttentionView) -> tuple[Tensor, Tensor]:
-    """Head index (1, R) and query index (B or 1, R) of the chosen rows."""
-    _, n_heads, n_queries, _ = attention.shape
-    device = attention.device
+def _heads(view: AttentionView, n_heads: int, name: str) -> Tensor:
+    """The chosen heads, numbered from 0."""
     chosen = range(n_heads) if view.heads is None else as_tuple(view.heads)
-    _in_range("heads", chosen, n_heads, view.site)
-    heads = torch.tensor([head % n_heads for head in chosen], device=device)
-    if len({head % n_heads for head in chosen}) < len(chosen):
+    _in_range("heads", chosen, n_heads, name)
+    heads = [head % n_heads for head in chosen]
+    if len(set(heads)) < len(heads):
         raise ValueError(
             f"view.heads must name each head once; got {list(chosen)}. Leave out the repetition."
         )
-    if isinstance(view.query, Tensor):
-        whole = not view.query.is_floating_point() and view.query.dtype != torch.bool
-        if view.query.shape != attention.shape[:1] or not whole:
-            raise ValueError(
-                f"view.query must have one row per instance, shape ({attention.shape[0]},), int64; "
-                f"got {view.query.dtype} {tuple(view.query.shape)}. "
-                "Pass an int for the same row everywhere."
-            )
-        _in_range("query", view.query.tolist(), n_queries, view.site)
-        queries = (view.query.to(device) % n_queries)[:, None].expand(-1, len(heads))
-        return heads[None], queries
-    rows = range(n_queries) if view.query is None else (view.query,)
-    _in_range("query", rows, n_queries, view.site)
-    picked = torch.tensor([row % n_queries for row in rows], device=device)
-    grid_heads, grid_queries = torch.meshgrid(heads, picked, indexing="ij")
-    return grid_heads.reshape(1, -1), grid_queries.reshape(1, -1)
+    return torch.tensor(heads)
+
+
+def _queries(run: Run, name: str, view: AttentionView, mask: Tensor, count: int) -> Tensor:
+    """The chosen queries (B or 1, n), numbered from 0."""
+    if view.query is None:
+        return torch.arange(count)[None]
+    if isinstance(view.query, str):  # "last"
+        return _last_query(run, name, mask, count)[:, None]
+    if not isinstance(view.query, Tensor):
+        _in_range("query", (view.query,), count, name)
+        return torch.tensor([[view.query % count]])
+    whole = not view.query.is_floating_point() and view.query.dtype != torch.bool
+    if view.query.shape != mask.shape[:1] or not whole:
+        raise ValueError(
+            f"view.query must have one row per instance, shape ({len(mask)},), int64; "
+            f"got {view.query.dtype} {tuple(view.query.shape)}. "
+            "Pass an int for the same row everywhere."
+        )
+    _in_range("query", view.query.tolist(), count, name)
+    return (view.query % count)[:, None]
+
+
+def _last_query(run: Run, name: str, mask: Tensor, count: int) -> Tensor:
+    """Number (B,) of each instance's last real query; the last of all where none is known."""
+    real = _real_queries(run, name)
+    if real is None and not is_cross(name, run.attention):
+        real = mask[:, :count]
+    if real is None:
+        return torch.full(mask.shape[:1], count - 1)
+    return real.shape[1] - 1 - real.flip(1).byte().argmax(1)
+
+
+def _real_queries(run: Run, name: str) -> Tensor | None:
+    """Which queries (B, Lq) are not padding, where the adapter says so and keys are queries."""
+    real = getattr(run.state, "real", None)
+    if not isinstance(real, Mapping) or name not in real or is_cross(name, run.attention):
+        return None
+    flags: Tensor = real[name]
+    count = run.attention[name].shape[-2]
+    return flags[:, :count] if flags.shape[-1] >= count else None
 
 
 def _in_range(name: str, indices: Sequence[int], size: int, site: str) -> None:
@@ -169,17 +250,10 @@ def _in_range(name: str, indices: Sequence[int], size: int, site: str) -> None:
         )
 
 
-def _four_dimensional(attention: Tensor) -> Tensor:
-    """(B, Lk), (B, Lq, Lk) or (B, H, Lq, Lk) as (B, H, Lq, Lk)."""
-    while attention.ndim < 4:
-        attention = attention.unsqueeze(1)
-    return attention
+def _flat(attention: Tensor) -> Tensor:
+    """(B, Lk), (B, Lq, Lk) or (B, H, Lq, Lk) as (B, H * Lq, Lk)."""
+    return attention.reshape(len(attention), -1, attention.shape[-1])
 
 
 def _names(mapping: Mapping[str, object]) -> str:
     return ", ".join(repr(name) for name in mapping)
-
-
-def _listing(attention: Mapping[str, Tensor]) -> str:
-    """Names and shapes of sites for a message."""
-    return ", ".join(f"{name!r} {tuple(value.shape)}" for name, value in attention.items())

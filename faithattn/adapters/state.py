@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -17,31 +18,89 @@ def differentiating() -> Iterator[None]:
         yield
 
 
+def parts_of(module: nn.Module) -> dict[str, nn.Module]:
+    """A module and its parts by path, each once: named_modules(), several times as quick."""
+    found: dict[str, nn.Module] = {"": module}
+    known = {id(module)}
+
+    def walk(prefix: str, parent: nn.Module) -> None:
+        for name, part in parent._modules.items():
+            if part is not None and id(part) not in known:
+                known.add(id(part))
+                found[prefix + name] = part
+                if part._modules:
+                    walk(f"{prefix}{name}.", part)
+
+    walk("", module)
+    return found
+
+
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Puts a module in eval mode and gives every submodule its own mode back."""
-    modes = [(part, part.training) for part in module.modules()]
+    """Puts a module in eval mode; afterwards every part and the random state are as before.
+
+    Several threads may evaluate one module: the last to leave gives the modes
+    back. What the model draws itself in eval mode is the same at every run.
+    """
+    parts = list(parts_of(module).values())
     with ExitStack() as stack:
-        try:
-            for part, _ in modes:
-                part.training = False
-            _allow_recurrent_backward(module, stack)
-            yield
-        finally:
-            for part, mode in modes:
-                part.training = mode
+        stack.enter_context(_random_state_of(module))
+        differentiated = _recurrent_on_gpu(parts) if torch.is_grad_enabled() else []
+        held = _hold(parts, differentiated)
+        stack.callback(_release, held)
+        if any(part.dropout for part in differentiated):
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield
 
 
-def _allow_recurrent_backward(module: nn.Module, stack: ExitStack) -> None:
-    """Lets cuDNN recurrent layers be differentiated: they refuse to be in eval mode."""
-    if not torch.is_grad_enabled():
-        return
-    for part in module.modules():
-        if isinstance(part, nn.RNNBase) and next(part.parameters()).is_cuda:
-            if part.dropout == 0:  # training mode then changes nothing but cuDNN's mind
-                part.training = True
+_lock = threading.Lock()
+_held: dict[int, tuple[nn.Module, bool, int]] = {}  # part, its own mode, how many evaluate it
+
+
+def _hold(parts: list[nn.Module], differentiated: list[nn.RNNBase]) -> list[int]:
+    """Sets the modes to evaluate in, and counts who needs them."""
+    wanted = {id(part): part.dropout == 0 for part in differentiated}
+    taken = []
+    with _lock:
+        for part in parts:
+            key, mode = id(part), wanted.get(id(part), False)
+            known = _held.get(key)
+            if known is None and part.training == mode:
+                continue
+            _, own, count = known or (part, part.training, 0)
+            _held[key] = (part, own, count + 1)
+            taken.append(key)
+            part.training = mode
+    return taken
+
+
+def _release(taken: list[int]) -> None:
+    with _lock:
+        for key in taken:
+            part, own, count = _held.pop(key)
+            if count > 1:
+                _held[key] = (part, own, count - 1)
             else:
-                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+                part.training = own
+
+
+def _recurrent_on_gpu(parts: list[nn.Module]) -> list[nn.RNNBase]:
+    """CuDNN recurrent layers, which refuse to be differentiated in eval mode.
+
+    Without dropout, train mode changes nothing but cuDNN's mind; with it,
+    cuDNN is switched off.
+    """
+    return [
+        part for part in parts if isinstance(part, nn.RNNBase) and next(part.parameters()).is_cuda
+    ]
+
+
+def _random_state_of(module: nn.Module) -> AbstractContextManager[None]:
+    """Gives the random state back, that of the module's own GPUs included."""
+    devices = set()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        devices = {weight.device for weight in module.parameters() if weight.is_cuda}
+    return torch.random.fork_rng(devices=[device.index for device in devices])
 
 
 def condition(parts: list[nn.Module]) -> dict[str, Any]:

@@ -13,9 +13,18 @@ from faithattn.errors import AdapterError
 _LAYOUTS = "(B, Lk), (B, Lq, Lk) or (B, H, Lq, Lk)"
 
 
-def validate_run(run: object) -> None:
-    """Raises AdapterError with the first violation of a run."""
-    for violation in run_violations(run):
+def validate_run(run: object, *, support: bool = True) -> None:
+    """Raises AdapterError with the first violation of a run.
+
+    Support may be computed only when it is asked for; it can be left for later.
+    """
+    for violation in run_violations(run, support=support):
+        raise AdapterError(violation)
+
+
+def require_support(run: Run, site: str) -> None:
+    """Raises AdapterError unless the support of a site fits its attention."""
+    for violation in _support(run, site, run.attention[site]):
         raise AdapterError(violation)
 
 
@@ -37,7 +46,7 @@ def require_replayed(logits: object, shape: tuple[int, ...]) -> None:
         raise AdapterError(violation)
 
 
-def run_violations(run: object) -> list[str]:
+def run_violations(run: object, *, support: bool = True) -> list[str]:
     """Every rule of the contract that a run's values break."""
     if not isinstance(run, Run):
         return [f"run must return a faithattn.Run; got {type(run).__name__}. Build one."]
@@ -52,7 +61,7 @@ def run_violations(run: object) -> list[str]:
     if found:
         return found
     for name, value in run.attention.items():
-        found += _mask(run, name, value) + _support(run, name, value)
+        found += _mask(run, name, value) + (_support(run, name, value) if support else [])
     if not isinstance(run.features, Mapping):
         return [*found, f"features must be a mapping; got {type(run.features).__name__}."]
     for name, value in run.features.items():

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from faithattn.adapters.protocol import SupportsReplay
 from faithattn.adapters.reading import Reading, chosen_feature, read, resolve_target
 from faithattn.adapters.state import differentiating
 from faithattn.adapters.view import AttentionView
@@ -57,7 +56,7 @@ def gradient_importance(
         torch.Size([1, 5])
     """
     with differentiating():
-        reading = read(model, inputs, view)
+        reading = read(model, inputs, view, replay=detach_attention)
         return gradient_of(reading, detach_attention, target)
 
 
@@ -82,7 +81,9 @@ def gradient_of(reading: Reading, detach_attention: bool, target: int | Tensor |
     for index, value in enumerate(explained):
         gradient = _gradient(value, leaf, name, retain=index + 1 < len(explained))
         total += (gradient * leaf.detach()).sum(-1).abs()
-    return total.masked_fill(~reading.rows.mask, 0)
+    mask = reading.rows.mask
+    total = torch.nn.functional.pad(total, (0, mask.shape[1] - total.shape[1]))
+    return total.masked_fill(~mask, 0)
 
 
 def _differentiable(
@@ -96,12 +97,11 @@ def _differentiable(
         )
     if not detach:
         return feature, reading.run.logits
-    if isinstance(reading.model, SupportsReplay) and reading.run.state is not None:
-        return feature, reading.replay_override(reading.rows.attention[None])[0]
-    site = reading.rows.view.site
+    weights = reading.rows.attention
+    if reading.can_replay:
+        return feature, reading.replay_override({n: w[None] for n, w in weights.items()})[0]
     leaf = feature.detach().requires_grad_()
-    fixed = {site: reading.rows.attention}
-    return leaf, reading.model.run(reading.inputs, attention=fixed, features={name: leaf}).logits
+    return leaf, reading.run_again(attention=weights, features={name: leaf})
 
 
 def _gradient(value: Tensor, leaf: Tensor, name: str, *, retain: bool) -> Tensor:
@@ -121,7 +121,9 @@ def _gradient(value: Tensor, leaf: Tensor, name: str, *, retain: bool) -> Tensor
 
 
 def _matches_mask(name: str, feature: Tensor, mask: Tensor) -> None:
-    if feature.shape[:2] != mask.shape:
+    """The mask may be longer by keys that are no input, such as a learned one: all False."""
+    size, length = feature.shape[:2]
+    if size != len(mask) or length > mask.shape[1] or mask[:, length:].any():
         raise AdapterError(
             f"features[{name!r}] must be as long as the mask, {tuple(mask.shape)}; "
             f"got {tuple(feature.shape)}. Name another feature in the view."

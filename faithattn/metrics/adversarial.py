@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -10,9 +11,9 @@ import torch
 from torch import Tensor
 
 from faithattn._checks import require_count
-from faithattn._memory import chunk_size
 from faithattn.adapters.affine import Affine, find_affine
 from faithattn.adapters.reading import Reading, read
+from faithattn.adapters.rows import Rows
 from faithattn.adapters.view import AttentionView
 from faithattn.errors import AdapterError
 from faithattn.measures.divergence import jensen_shannon
@@ -83,14 +84,13 @@ def adversarial_attention(
     steps = require_count("n_steps", n_steps)
     seed = fresh_seed(seed)
     with torch.inference_mode(False), torch.no_grad():
-        reading = read(model, inputs, view)
+        reading = read(model, inputs, view, replay=True)
         ids = instance_ids(instances, reading.outputs)
         rows = reading.rows
-        noise = normal_noise(seed, ids, count * rows.valid.shape[1], rows.mask)
         found = search_adversaries(
             rows.conditional,
             rows.valid,
-            _by_lane(noise, count),
+            _starts(rows, count, seed, ids),
             _output_change(reading),
             epsilon=epsilon,
             n_steps=steps,
@@ -101,9 +101,20 @@ def adversarial_attention(
 def _output_change(reading: Reading) -> OutputChange:
     """TVD and its gradient: a matrix product where the logits are affine, else autograd."""
     affine = find_affine(reading)
-    if affine is None:
-        return lambda rows: _change_by_replay(reading, rows)
-    return lambda rows: _change_by_scores(reading, affine, rows)
+    counted = reading.rows.counted
+    share = (counted.sum(-1) / counted.shape[1])[:, None, None, None]
+    every = bool(counted.all())
+
+    def change(rows: Tensor) -> tuple[Tensor, Tensor]:
+        if affine is None:
+            distance, slope = _change_by_replay(reading, rows)
+        else:
+            distance, slope = _change_by_scores(reading, affine, rows)
+        # The search averages divergence over all rows, though rows of padding have none: what it
+        # is weighed against shrinks alike, and the way downhill stays the same.
+        return distance, slope if every else slope * share
+
+    return change
 
 
 def _change_by_scores(reading: Reading, affine: Affine, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,7 +132,7 @@ def _change_by_scores(reading: Reading, affine: Affine, rows: Tensor) -> tuple[T
 
 def _change_by_replay(reading: Reading, rows: Tensor) -> tuple[Tensor, Tensor]:
     """In chunks of adversaries: they do not influence each other."""
-    step = chunk_size(reading.rows.attention.numel(), bytes_per_element=64)
+    step = reading.alternatives_at_once(bytes_per_element=64)
     pieces = [
         _change_of_chunk(reading, rows[:, first:last]) for first, last in spans(rows.shape[1], step)
     ]
@@ -150,22 +161,23 @@ def _result(
     """Confirms every adversary on the model and sorts them, feasible and far first."""
     rows = reading.rows
     outputs, tvd = _confirm(reading, found)
-    jsd = jensen_shannon(found, rows.conditional[:, None]).mean(-1)
+    jsd = rows.mean(jensen_shannon(found, rows.conditional[:, None]).transpose(0, 1)).T
     feasible = tvd <= epsilon
     order = torch.where(feasible, jsd, jsd - 1).argsort(dim=-1, descending=True, stable=True)
     batch = torch.arange(len(order), device=order.device)[:, None]
     defined = rows.valid.any(-1).any(-1)
     best = torch.where(feasible, jsd, 0).amax(-1).masked_fill(~defined, torch.nan)
-    ceiling = _ceiling(rows.conditional, rows.valid).masked_fill(~defined, torch.nan)
-    overrides = rows.override(found[batch, order].transpose(0, 1)).transpose(0, 1)
+    ceiling = rows.mean(_ceilings(rows.conditional, rows.valid)).masked_fill(~defined, torch.nan)
+    overrides = rows.override(found[batch, order].transpose(0, 1))
     return AdversarialResult(
         predicted=reading.predicted,
         max_attention=rows.max_attention,
-        mass=rows.mass.mean(1),
+        mass=rows.mean_mass,
         view=str(rows.view),
         output=reading.output,
-        attention=overrides,
-        original=rows.attention,
+        replay=reading.replayed,
+        attention=_stacked(overrides, 2).transpose(0, 1),
+        original=_stacked(rows.attention, 1),
         probabilities=outputs[batch, order],
         tvd=tvd[batch, order],
         jsd=jsd[batch, order].masked_fill(~defined[:, None], torch.nan),
@@ -182,18 +194,15 @@ def _result(
 
 def _confirm(reading: Reading, found: Tensor) -> tuple[Tensor, Tensor]:
     """Outputs (B, K, C) of the model itself and their distance (B, K)."""
-    step = chunk_size(reading.rows.attention.numel(), bytes_per_element=64)
-    outputs = torch.cat(
-        [
-            reading.replay(found[:, first:last].transpose(0, 1))
-            for first, last in spans(found.shape[1], step)
-        ]
-    )
-    return outputs.transpose(0, 1), output_distance(outputs, reading.outputs, reading.output).T
+    outputs, tvd = [], []
+    for first, last in spans(found.shape[1], reading.alternatives_at_once(bytes_per_element=64)):
+        outputs.append(reading.replay(found[:, first:last].transpose(0, 1)))
+        tvd.append(output_distance(outputs[-1], reading.outputs, reading.output))
+    return torch.cat(outputs).transpose(0, 1), torch.cat(tvd).T
 
 
-def _ceiling(conditional: Tensor, valid: Tensor) -> Tensor:
-    """Largest divergence on the whole simplex, (B,): convex, so it is at a corner.
+def _ceilings(conditional: Tensor, valid: Tensor) -> Tensor:
+    """Largest divergence of each row on the simplex, (B, R): convex, so it is at a corner.
 
     JSD(one-hot at t, a) depends on a_t alone and falls with it, so the corner
     is the position with the least weight.
@@ -202,12 +211,22 @@ def _ceiling(conditional: Tensor, valid: Tensor) -> Tensor:
     corner = torch.stack([1 - least, least], -1)
     onehot = torch.zeros_like(corner)
     onehot[..., 1] = 1
-    return jensen_shannon(onehot, corner).mean(-1)
+    return jensen_shannon(onehot, corner)
 
 
-def _by_lane(noise: Tensor, count: int) -> Tensor:
-    """Noise (K * R, B, L) as (B, K, R, L)."""
-    return noise.reshape(count, -1, *noise.shape[1:]).permute(2, 0, 1, 3)
+def _starts(rows: Rows, count: int, seed: int, ids: Tensor) -> Tensor:
+    """Noise (B, K, R, L): by the numbers of the rows, which padding does not change."""
+    draws = (int(rows.numbers.max()) + 1) * count
+    noise = normal_noise(seed, ids, draws, rows.mask).to(rows.conditional.dtype)
+    by_number = noise.view(-1, count, *noise.shape[1:]).permute(2, 0, 1, 3)
+    batch = torch.arange(len(ids), device=ids.device)[:, None]
+    return by_number[batch, rows.numbers].transpose(1, 2)
+
+
+def _stacked(sites: Mapping[str, Tensor], dimension: int) -> Tensor:
+    """The tensor of a single site as it is, of several side by side."""
+    values = list(sites.values())
+    return values[0] if len(values) == 1 else torch.stack(values, dimension)
 
 
 def _check_arguments(epsilon: float, method: str) -> None:

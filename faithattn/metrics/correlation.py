@@ -11,7 +11,8 @@ from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.state import differentiating
 from faithattn.adapters.view import AttentionView
 from faithattn.importance.gradient import gradient_of
-from faithattn.importance.leave_one_out import check_removal, leave_one_out_of
+from faithattn.importance.leave_one_out import Removal, check_removal, leave_one_out_of
+from faithattn.measures.groups import aggregate_scores
 from faithattn.measures.rank import Tolerance, rank_correlation, tolerance_pair
 from faithattn.results import Correlation
 
@@ -31,6 +32,7 @@ def gradient_correlation(
     detach_attention: bool = True,
     target: int | Tensor | None = None,
     tie_tolerance: Tolerances = "auto",
+    groups: Tensor | None = None,
 ) -> Correlation:
     """Kendall's tau between attention and gradient importance.
 
@@ -44,6 +46,9 @@ def gradient_correlation(
         tie_tolerance: Neighbouring values closer than this count as tied:
             ``"auto"`` is 1e-6 of the row's largest value, 0 is SciPy's tau-b; a
             pair holds one for attention and one for importance.
+        groups: Number of each position's group, ``(B, L)`` or ``(L,)``, -1 for
+            none, such as :func:`word_groups` gives: both scores are summed
+            over groups before they are ranked. None ranks positions.
 
     Returns:
         One tau in -1..1 and its two-sided p-value per instance, with both
@@ -66,7 +71,7 @@ def gradient_correlation(
     """
     tolerances = tolerance_pair(tie_tolerance)
     with differentiating():
-        reading = read(model, inputs, view)
+        reading = read(model, inputs, view, replay=detach_attention)
         importance = gradient_of(reading, detach_attention, target)
     return _correlate(
         reading,
@@ -76,6 +81,7 @@ def gradient_correlation(
         detached=detach_attention,
         tie_tolerance=tie_tolerance,
         tolerances=tolerances,
+        groups=groups,
     )
 
 
@@ -83,18 +89,20 @@ def loo_correlation(
     model: object,
     inputs: Any,
     *,
-    removal: str = "delete",
+    removal: Removal = "delete",
     view: AttentionView | None = None,
     target: int | Tensor | None = None,
     tie_tolerance: Tolerances = "auto",
+    groups: Tensor | None = None,
 ) -> Correlation:
     """Kendall's tau between attention and leave-one-out importance.
 
     Args:
         model: An :class:`AttentionModel` or a plain ``nn.Module``.
         inputs: What the model takes.
-        removal: How a position is taken away; see
-            :func:`leave_one_out_importance`. Published: ``"delete"``.
+        removal: How a position is taken away, by name or as a function of
+            inputs and positions; see :func:`leave_one_out_importance`.
+            Published: ``"delete"``.
         view: Which attention is the explanation; not needed for one row.
         target: Class whose probability is watched, an int or ``(B,)``; None
             takes the total variation distance of the outputs.
@@ -102,6 +110,9 @@ def loo_correlation(
             ``"auto"`` is 1e-6 of the row's largest attention, and 5e-7 in
             output units for importance (1e-13 in double precision); 0 is
             SciPy's tau-b; a pair holds one for each.
+        groups: Number of each position's group, ``(B, L)`` or ``(L,)``, -1 for
+            none, such as :func:`word_groups` gives: both scores are summed
+            over groups before they are ranked. None ranks positions.
 
     Returns:
         One tau in -1..1 and its two-sided p-value per instance, with both
@@ -122,20 +133,22 @@ def loo_correlation(
         >>> result.statistic.shape, result.removal
         (torch.Size([1]), 'delete')
     """
-    check_removal(removal)
+    name = check_removal(removal)
     tolerances = tolerance_pair(tie_tolerance)
     with torch.no_grad():
-        reading = read(model, inputs, view)
+        # Only removal of attention weights asks for outputs under other attention.
+        reading = read(model, inputs, view, replay=name.startswith("mask_attention"))
         importance = leave_one_out_of(reading, removal, target)
     noise = output_noise(reading.run.logits.dtype)
     return _correlate(
         reading,
         importance,
         measure="loo_correlation",
-        removal=removal,
+        removal=name,
         detached=None,
         tie_tolerance=tie_tolerance,
         tolerances=(tolerances[0], noise if tolerances[1] == "auto" else tolerances[1]),
+        groups=groups,
     )
 
 
@@ -148,29 +161,35 @@ def _correlate(
     detached: bool | None,
     tie_tolerance: Tolerances,
     tolerances: tuple[Tolerance, Tolerance],
+    groups: Tensor | None,
 ) -> Correlation:
     """Ranks both scores and puts the result together."""
     rows = reading.rows
-    explanation = rows.explanation
+    explanation, mask = rows.explanation, rows.mask
+    if groups is not None:
+        importance = aggregate_scores(importance, groups, mask=mask)[0]
+        explanation, mask = aggregate_scores(explanation, groups, mask=mask)
     tau = rank_correlation(
         explanation,
         importance.to(explanation.dtype),
-        mask=rows.mask,
+        mask=mask,
         tie_tolerance=tolerances,
     )
     return Correlation(
         predicted=reading.predicted,
         max_attention=rows.max_attention,
-        mass=rows.mass.mean(1),
+        mass=rows.mean_mass,
         view=str(rows.view),
         output=reading.output,
+        replay=reading.replayed,
         statistic=tau.statistic,
         pvalue=tau.pvalue,
         explanation=explanation,
         importance=importance,
-        mask=rows.mask,
+        mask=mask,
         measure=measure,
         removal=removal,
         detached=detached,
         tie_tolerance=tie_tolerance,
+        grouped=groups is not None,
     )

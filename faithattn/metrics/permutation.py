@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from faithattn._checks import require_count
-from faithattn._memory import chunk_size
 from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.view import AttentionView
 from faithattn.measures.draws import (
@@ -71,7 +70,7 @@ def permutation_test(
     count = require_count("n_permutations", n_permutations)
     seed = fresh_seed(seed)
     with torch.no_grad():
-        reading = read(model, inputs, view)
+        reading = read(model, inputs, view, replay=True)
         ids = instance_ids(instances, reading.outputs)
         tvd, jsd, confidence = _shuffle(reading, count, seed, ids)
     rows = reading.rows
@@ -80,9 +79,10 @@ def permutation_test(
     return PermutationResult(
         predicted=reading.predicted,
         max_attention=rows.max_attention,
-        mass=rows.mass.mean(1),
+        mass=rows.mean_mass,
         view=str(rows.view),
         output=reading.output,
+        replay=reading.replayed,
         tvd=tvd,
         median_tvd=_median(tvd),
         jsd=jsd.masked_fill(~defined[:, None], torch.nan),
@@ -102,7 +102,7 @@ def _shuffle(
     classified = bool((reading.predicted >= 0).all())
     tvd, jsd, confidence = [], [], []
     # Bytes held per weight: sort keys, order, shuffled rows, overrides and their logarithms.
-    step = chunk_size(rows.attention.numel() + rows.conditional.numel(), bytes_per_element=48)
+    step = reading.alternatives_at_once(bytes_per_element=48)
     for first, last in spans(count, step):
         keys = sort_keys(seed, ids, first, last, rows.mask[:, window])
         shuffled = shuffle_rows(conditional, valid, keys).transpose(0, 1)
@@ -110,7 +110,7 @@ def _shuffle(
         tvd.append(output_distance(outputs, reading.outputs, reading.output).T)
         # A shuffle keeps its row's entropy: JSD is what mixing adds to it.
         mixture = _negative_entropy(shuffled.add(conditional).mul_(0.5))
-        jsd.append((entropy - mixture).clamp_min_(0).mean(-1).T)
+        jsd.append(rows.mean((entropy - mixture).clamp_min_(0)).T)
         if classified:
             confidence.append(class_probability(outputs, reading.predicted, reading.output).T)
     return torch.cat(tvd, 1), torch.cat(jsd, 1), torch.cat(confidence, 1) if classified else None

@@ -11,7 +11,7 @@ import torch
 from adapter_models import FEATURE, IDS, SITE, Adapter, Full, Model
 from torch import Tensor
 
-from faithattn import AdapterError, AttentionView, Run, TorchAdapter
+from faithattn import AdapterError, AttentionView, Run, TorchAdapter, memory_budget
 from faithattn.adapters.reading import as_adapter, chosen_feature, read, resolve_target
 
 
@@ -66,6 +66,46 @@ def test_replay_agrees_with_whole_runs_and_spares_the_encoder(kind: type[Countin
     assert counts == ((1, 1) if kind is Counting else (3, 0))
 
 
+@pytest.mark.parametrize("kind", [Counting, Stateless])
+def test_a_reading_says_how_it_replayed(kind: type[Counting]) -> None:
+    reading = read(kind(), IDS)
+    assert reading.replayed == "none"
+    reading.replay(reading.rows.conditional[None])
+    assert reading.replayed == ("adapter" if kind is Counting else "whole forwards")
+    assert reading.can_replay is (kind is Counting)
+
+
+def test_an_adapter_may_name_its_replay() -> None:
+    class Recorder(Counting):
+        def replayed_by(self, state: Any) -> str:
+            return "recorded" if self.replays < 2 else "whole forwards"
+
+    reading = read(Recorder(), IDS)
+    assert reading.replayed == "none"
+    reading.replay(reading.rows.conditional[None])
+    assert reading.replayed == "recorded"
+    reading.replay(reading.rows.conditional[None])
+    assert reading.replayed == "whole forwards"
+
+
+def test_a_whole_forward_with_something_replaced() -> None:
+    reading = read(Counting(), IDS)
+    zero = torch.zeros_like(reading.run.features[FEATURE])
+    logits = reading.run_again(attention=reading.rows.attention, features={FEATURE: zero})
+    expected = Full().run(IDS, attention=reading.rows.attention, features={FEATURE: zero}).logits
+    torch.testing.assert_close(logits, expected)
+    assert reading.replayed == "whole forwards"
+
+
+def test_alternatives_are_counted_with_their_logits() -> None:
+    reading = read(Full(Model(50)), IDS)
+    # Weights and rows have 3 * 4 elements, logits 3 * 50.
+    with memory_budget(1):
+        assert reading.alternatives_at_once(bytes_per_element=4) == 2**20 // ((12 + 12 + 150) * 4)
+    with memory_budget(1e-6):
+        assert reading.alternatives_at_once(bytes_per_element=4) == 1
+
+
 def test_a_falsy_state_is_a_state() -> None:
     class Zero(Counting):
         def state(self, states: Tensor) -> Any:
@@ -87,7 +127,7 @@ def test_a_reading_obeys_the_grad_mode() -> None:
     with torch.enable_grad():
         reading = read(Full(), IDS)
     assert reading.run.logits.requires_grad and reading.run.features[FEATURE].requires_grad
-    assert not reading.outputs.requires_grad and not reading.rows.attention.requires_grad
+    assert not reading.outputs.requires_grad and not reading.rows.attention[SITE].requires_grad
 
 
 @pytest.mark.parametrize(
@@ -152,6 +192,19 @@ def test_the_feature_that_is_attributed_to() -> None:
         chosen_feature(read(Features(), IDS))
     with pytest.raises(AdapterError, match=r"got 'z', and the features are 'x' \(3, 4, 4\)"):
         chosen_feature(read(Features("x"), IDS, AttentionView(SITE, feature="z")))
+
+
+def test_of_several_features_the_one_as_long_as_the_keys_is_chosen() -> None:
+    class Long(Features):
+        def run(self, inputs: Any, **overrides: Any) -> Run:
+            run = super().run(inputs, **overrides)
+            longer = {"y": torch.cat([run.features["x"]] * 2, 1)}
+            return dataclasses.replace(run, features={**run.features, **longer})
+
+    assert chosen_feature(read(Long("x"), IDS))[0] == "x"
+    assert chosen_feature(read(Long("x"), IDS, AttentionView(SITE, feature="y")))[0] == "y"
+    with pytest.raises(AdapterError, match=r"the model has 'x' .*, 'z' .*, 'y' \(3, 8, 4\)\. Use"):
+        chosen_feature(read(Long("x", "z"), IDS))
 
 
 # classes, output, target, expected classes or the number of classes that there are

@@ -13,6 +13,8 @@ from plain_modules import (
     SPELLINGS,
     Plain,
     Returning,
+    Submodule,
+    by_hand,
     other_weights,
 )
 from torch import Tensor
@@ -189,8 +191,11 @@ def test_no_padding_needs_no_mask() -> None:
     adapter = adapt(Plain(padding=None))
     assert adapter.run(SAME_LENGTH).mask.all()
     check_adapter(adapter, SAME_LENGTH)
+    # Nothing says what padding is, but the masked scores do.
+    assert torch.equal(adapter.run(IDS).mask, REAL)
+    by_hand_only = adapt(Submodule(by_hand, padding=None), site="normalise")
     with pytest.raises(AdapterError, match="mask must be given where the model pads"):
-        adapter.run(IDS)
+        by_hand_only.run(IDS)
 
 
 def test_special_tokens_survive_a_removal() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from faithattn import AdapterError, Run
-from faithattn.adapters.validate import run_violations, validate_run
+from faithattn.adapters.validate import require_support, run_violations, validate_run
 
 MASK = torch.tensor([[True, True, False], [True, True, True]])
 
@@ -133,3 +133,11 @@ def test_values_are_checked_without_touching_the_graph() -> None:
     validate_run(run)
     (run.logits.sum() + run.attention["a"].sum()).backward()
     assert logits.grad is not None and weights.grad is not None
+
+
+def test_support_can_be_left_for_later() -> None:
+    run = make_run(support={"a": MASK[:1]})
+    validate_run(run, support=False)
+    assert run_violations(run, support=False) == []
+    with pytest.raises(AdapterError, match=r"support\['a'\] must have the shape"):
+        require_support(run, "a")

@@ -1,186 +1,163 @@
-"""AttentionView: the chosen rows, and alternatives put back in their place."""
+"""AttentionView: what it says, and which sites of a model it means."""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from faithattn import AdapterError, AttentionView, Run
-from faithattn.adapters.rows import Rows, choose_rows
+from faithattn import AdapterError, AttentionView
+from faithattn.adapters.roles import is_cross, listing, resolve_view
 
-B, H, Q, L, K = 3, 4, 5, 6, 2
-SHAPES = {2: (B, L), 3: (B, Q, L), 4: (B, H, Q, L)}
-MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 0, 0], [0, 0, 1, 0, 0, 0]]).bool()
+B, H, Q, L = 3, 2, 5, 7
 
 
-def weights(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(*shape, generator=generator, dtype=torch.float64).softmax(-1)
+def sites(*names_and_shapes: Any) -> dict[str, Tensor]:
+    """Sites by name, each followed by its shape without the batch."""
+    pairs = zip(names_and_shapes[::2], names_and_shapes[1::2], strict=True)
+    return {name: torch.empty(B, *shape) for name, shape in pairs}
 
 
-def make_run(ndim: int, **fields: Any) -> Run:
-    attention = fields.pop("attention", weights(*SHAPES[ndim]))
-    return Run(torch.zeros(B, 1), {"a": attention}, **{"mask": MASK, **fields})
+SQUARE, OBLONG, DECODER = (H, L, L), (H, Q, L), (H, Q, Q)
+POOLED = sites("attention", (L,))
+ENCODER = {f"encoder.layer.{n}.attention.self": torch.empty(B, *SQUARE) for n in range(12)}
+LAYERED = {f"layers.{n}": torch.empty(B, *SQUARE) for n in range(3)}
+BART = sites(
+    "encoder.layers.0.self_attn", SQUARE,
+    "encoder.layers.1.self_attn", SQUARE,
+    "decoder.layers.0.self_attn", DECODER,
+    "decoder.layers.0.encoder_attn", OBLONG,
+    "decoder.layers.1.self_attn", DECODER,
+    "decoder.layers.1.encoder_attn", OBLONG,
+)  # fmt: skip
+# Source and target happen to be as long.
+TORCH = sites(
+    "encoder.layers.0.self_attn", SQUARE,
+    "decoder.layers.0.self_attn", SQUARE,
+    "decoder.layers.0.multihead_attn", SQUARE,
+)  # fmt: skip
+T5 = sites(
+    "decoder.block.0.layer.0.SelfAttention", SQUARE,
+    "decoder.block.0.layer.1.EncDecAttention", SQUARE,
+)  # fmt: skip
+SHARED = {name: torch.empty(B, *SQUARE) for name in ("attention", "attention#1", "attention#2")}
+STEPS = {name: torch.empty(B, L) for name in ("attend", "attend#1", "attend#2")}
+PERCEIVER = sites("cross", (H, Q, L), "latents.0", DECODER, "latents.1", DECODER)
+WITH_POOLING = {**LAYERED, "pool": torch.empty(B, L)}
+LEARNED_KEY = {f"layers.{n}": torch.empty(B, H, L, L + 1) for n in range(2)}
+
+CHOSEN: dict[str, tuple[dict[str, Tensor], AttentionView | None, list[str], str]] = {
+    "no view": (POOLED, None, ["attention"], "attention"),
+    "only": (POOLED, AttentionView.only(), ["attention"], "attention"),
+    "name": (LAYERED, AttentionView("layers.1", 0), ["layers.1"], "layers.1, head 0"),
+    "number": (LAYERED, AttentionView(2, query=0), ["layers.2"], "layers.2, query 0"),
+    "number from the end": (LAYERED, AttentionView(-3), ["layers.0"], "layers.0"),
+    "names and numbers": (
+        LAYERED, AttentionView(["layers.2", 0]), ["layers.2", "layers.0"], "layers.2 and layers.0",
+    ),
+    "every site": (
+        LAYERED, AttentionView(None, query="last"), list(LAYERED),
+        "layers.0 and layers.1 and layers.2, last query",
+    ),
+    "many": (
+        ENCODER, AttentionView.mean(), list(ENCODER),
+        "12 sites, encoder.layer.0.attention.self ... encoder.layer.11.attention.self",
+    ),
+    "first token": (
+        ENCODER, AttentionView.cls(), ["encoder.layer.11.attention.self"],
+        "encoder.layer.11.attention.self, query 0",
+    ),
+    "first token, head": (
+        ENCODER, AttentionView.cls(3, heads=1), ["encoder.layer.3.attention.self"],
+        "encoder.layer.3.attention.self, head 1, query 0",
+    ),
+    "pooling is no layer": (WITH_POOLING, AttentionView.cls(), ["layers.2"], "layers.2, query 0"),
+    "shared layers": (SHARED, AttentionView.cls(1), ["attention#1"], "attention#1, query 0"),
+    "learned key": (
+        LEARNED_KEY, AttentionView.last_query(), ["layers.1"], "layers.1, last query",
+    ),
+    "self of two": (
+        BART, AttentionView.last_query(), ["decoder.layers.1.self_attn"],
+        "decoder.layers.1.self_attn, last query",
+    ),
+    "self of the encoder": (
+        BART, AttentionView.cls(1), ["encoder.layers.1.self_attn"],
+        "encoder.layers.1.self_attn, query 0",
+    ),
+    "cross": (
+        BART, AttentionView.cross(), ["decoder.layers.1.encoder_attn"],
+        "decoder.layers.1.encoder_attn, query -1",
+    ),
+    "cross, first layer and step": (
+        BART, AttentionView.cross(0, 0, heads=1), ["decoder.layers.0.encoder_attn"],
+        "decoder.layers.0.encoder_attn, head 1, query 0",
+    ),
+    "cross of nn.Transformer": (
+        TORCH, AttentionView.cross(), ["decoder.layers.0.multihead_attn"],
+        "decoder.layers.0.multihead_attn, query -1",
+    ),
+    "self of nn.Transformer": (
+        TORCH, AttentionView.last_query(), ["decoder.layers.0.self_attn"],
+        "decoder.layers.0.self_attn, last query",
+    ),
+    "cross of T5": (
+        T5, AttentionView.cross(step=2), ["decoder.block.0.layer.1.EncDecAttention"],
+        "decoder.block.0.layer.1.EncDecAttention, query 2",
+    ),
+    "cross of latents": (PERCEIVER, AttentionView.cross(), ["cross"], "cross, query -1"),
+    "latents": (PERCEIVER, AttentionView.cls(0), ["latents.0"], "latents.0, query 0"),
+    "step by step": (STEPS, AttentionView.cross(), ["attend#2"], "attend, query -1"),
+    "first step": (STEPS, AttentionView.cross(step=0), ["attend"], "attend, query 0"),
+    "one step": (POOLED, AttentionView.cross(), ["attention"], "attention, query -1"),
+}  # fmt: skip
 
 
-def slow_rows(run: Run, view: AttentionView) -> tuple[Tensor, Tensor, list[list[tuple[int, ...]]]]:
-    """Conditional rows, masses and the place of each row, one instance, row and key at a time."""
-    attention = run.attention["a"]
-    four = attention.reshape(B, *(1,) * (4 - attention.ndim), *attention.shape[1:])
-    heads, queries = range(four.shape[1]), range(four.shape[2])
-    chosen_heads = (
-        heads if view.heads is None else [view.heads] if isinstance(view.heads, int) else view.heads
-    )
-    places: list[list[tuple[int, ...]]] = []
-    rows, masses = [], []
-    for b in range(B):
-        if isinstance(view.query, Tensor):
-            chosen: Any = [int(view.query[b])]
-        else:
-            chosen = queries if view.query is None else [view.query]
-        pairs = [(heads[h], queries[q]) for h, q in itertools.product(chosen_heads, chosen)]
-        places.append(pairs)
-        for h, q in pairs:
-            mass, row = 0.0, []
-            for t in range(L):
-                inside = bool(MASK[b, t])
-                if run.support is not None:
-                    support = run.support["a"].reshape(four.shape)
-                    inside = inside and bool(support[b, h, q, t])
-                row.append(float(four[b, h, q, t]) if inside else 0.0)
-                mass += row[-1]
-            rows.append([value / mass if mass else 0.0 for value in row])
-            masses.append(mass)
-    shape = (B, len(places[0]))
-    return (
-        torch.tensor(rows, dtype=torch.float64).view(*shape, L),
-        torch.tensor(masses, dtype=torch.float64).view(shape),
-        places,
-    )
-
-
-def slow_override(run: Run, rows: Rows, new: Tensor, places: list[list[tuple[int, ...]]]) -> Tensor:
-    attention = run.attention["a"]
-    four = attention.reshape(1, B, *(1,) * (4 - attention.ndim), *attention.shape[1:])
-    full = four.repeat(len(new), 1, 1, 1, 1)
-    for k, b in itertools.product(range(len(new)), range(B)):
-        for r, (h, q) in enumerate(places[b]):
-            for t in range(L):
-                if rows.valid[b, r, t]:
-                    full[k, b, h, q, t] = new[k, b, r, t] * rows.mass[b, r]
-    return full.reshape(len(new), *attention.shape)
-
-
-VIEWS = [
-    (2, AttentionView("a")),
-    (2, AttentionView("a", heads=0, query=-1)),
-    (3, AttentionView("a")),
-    (3, AttentionView("a", query=2)),
-    (3, AttentionView("a", query=-1)),
-    (3, AttentionView("a", query=torch.tensor([0, 4, -2]))),
-    (4, AttentionView("a")),
-    (4, AttentionView("a", heads=1)),
-    (4, AttentionView("a", heads=-1, query=0)),
-    (4, AttentionView("a", heads=(3, 0), query=-2)),
-    (4, AttentionView("a", heads=[2, 1])),
-    (4, AttentionView("a", heads=range(4), query=torch.tensor([3, -1, 0]))),
-]
-
-
-@pytest.mark.parametrize("limited", [False, True], ids=["unlimited", "support"])
-@pytest.mark.parametrize(("ndim", "view"), VIEWS, ids=[f"{n}d {v}" for n, v in VIEWS])
-def test_rows_and_override_agree_with_a_slow_loop(
-    ndim: int, view: AttentionView, limited: bool
+@pytest.mark.parametrize(("attention", "view", "names", "text"), CHOSEN.values(), ids=CHOSEN)
+def test_which_sites_are_meant(
+    attention: dict[str, Tensor], view: AttentionView | None, names: list[str], text: str
 ) -> None:
-    support = None
-    if limited:
-        generator = torch.Generator().manual_seed(1)
-        support = {"a": torch.rand(SHAPES[ndim], generator=generator) < 0.6}
-    run = make_run(ndim, support=support)
-    rows = choose_rows(run, view)
-    conditional, mass, places = slow_rows(run, view)
-    torch.testing.assert_close(rows.conditional, conditional)
-    torch.testing.assert_close(rows.mass, mass)
-    torch.testing.assert_close(rows.explanation, (conditional * mass[..., None]).mean(1))
-    highest = conditional.amax(-1).mean(1).masked_fill(mass.sum(1) == 0, torch.nan)
-    torch.testing.assert_close(rows.max_attention, highest, equal_nan=True)
-    new = weights(K, *conditional.shape, seed=2) * rows.valid
-    before = run.attention["a"].clone()
-    override = rows.override(new)
-    torch.testing.assert_close(override, slow_override(run, rows, new, places))
-    assert torch.equal(run.attention["a"], before)
-    torch.testing.assert_close(rows.override(rows.conditional[None])[0], before)
+    found, resolved = resolve_view(attention, view)
+    assert list(found) == names
+    assert str(resolved) == text
+    given = AttentionView.only() if view is None else view
+    assert (resolved.heads, resolved.feature) == (given.heads, given.feature)
 
 
-@pytest.mark.parametrize("ndim", [2, 3, 4])
-def test_override_is_differentiable_in_the_rows(ndim: int) -> None:
-    run = make_run(ndim)
-    rows = choose_rows(run, AttentionView("a"))
-    new = weights(K, *rows.conditional.shape).requires_grad_()
-    assert torch.autograd.gradcheck(rows.override, (new,))
+CROSS = {
+    "decoder.layers.0.encoder_attn": True,
+    "decoder.layer.0.crossattention.self": True,
+    "h.3.crossattention": True,
+    "decoder.block.0.layer.1.EncDecAttention": True,
+    "blocks.0.cross_attn": True,
+    "blocks.0.attn_cross": True,
+    "decoders.0.src_attn": True,
+    "layers.0.xattn": True,
+    "layers.0.cross": True,
+    "cross_encoder.layers.0.attention": False,
+    "crossformer.layers.0.attention": False,
+    "max_attn": False,
+    "decoder.layers.0.self_attn": False,
+    "crossmodal.x_layers.0.lang_self_att.self": False,
+    "decoder.cross.0.self_attn": False,
+    "layers.0.multihead_attn": False,
+    "attention": False,
+}
 
 
-def test_override_keeps_the_dtype_of_the_model() -> None:
-    run = make_run(4, attention=weights(*SHAPES[4]).bfloat16())
-    rows = choose_rows(run, AttentionView("a", heads=0, query=0))
-    assert rows.conditional.dtype == torch.float32
-    assert rows.override(rows.conditional[None]).dtype == torch.bfloat16
+@pytest.mark.parametrize("name", CROSS)
+def test_cross_attention_is_told_by_its_name(name: str) -> None:
+    assert is_cross(name, sites(name, SQUARE)) is CROSS[name]
+    assert is_cross(f"{name}#2", sites(f"{name}#2", SQUARE)) is CROSS[name]
 
 
-def test_special_tokens_keep_their_weight() -> None:
-    attention = torch.tensor([[0.90, 0.06, 0.04]], dtype=torch.float64)
-    run = Run(torch.zeros(1, 1), {"a": attention}, torch.tensor([[False, True, True]]))
-    rows = choose_rows(run, None)
-    torch.testing.assert_close(rows.mass, torch.tensor([[0.1]]).double())
-    torch.testing.assert_close(rows.conditional, torch.tensor([[[0.0, 0.6, 0.4]]]).double())
-    torch.testing.assert_close(rows.explanation, torch.tensor([[0.0, 0.06, 0.04]]).double())
-    swapped = rows.override(torch.tensor([[[[0.0, 0.4, 0.6]]]]).double())
-    torch.testing.assert_close(swapped, torch.tensor([[[0.90, 0.04, 0.06]]]).double())
-
-
-def test_an_instance_without_positions_is_undefined() -> None:
-    mask = MASK.clone()
-    mask[1] = False
-    rows = choose_rows(make_run(2, mask=mask), None)
-    assert rows.max_attention.isnan().tolist() == [False, True, False]
-    assert rows.mass[1].item() == 0
-    assert not rows.conditional.isnan().any()
-
-
-def test_a_row_without_weight_at_its_positions_has_none() -> None:
-    attention = torch.tensor([[[1.0, 0.0, 0.0], [0.2, 0.3, 0.5]]], dtype=torch.float64)
-    run = Run(torch.zeros(1, 1), {"a": attention}, torch.tensor([[False, True, True]]))
-    rows = choose_rows(run, AttentionView("a"))
-    assert rows.valid.tolist() == [[[False, False, False], [False, True, True]]]
-    torch.testing.assert_close(rows.conditional[0, 1], torch.tensor([0, 0.375, 0.625]).double())
-    assert not rows.conditional.isnan().any()
-    override = rows.override(torch.tensor([[[[0, 0.5, 0.5]] * 2]]).double())
-    expected = torch.tensor([[[[1.0, 0.0, 0.0], [0.2, 0.4, 0.4]]]]).double()
-    torch.testing.assert_close(override, expected)
-    empty = choose_rows(run, AttentionView("a", query=0))
-    assert empty.max_attention.isnan().all()
-
-
-def test_a_view_is_not_needed_for_one_row() -> None:
-    for shape in ((B, L), (B, 1, L), (B, 1, 1, L)):
-        rows = choose_rows(make_run(2, attention=weights(*shape)), None)
-        assert rows.view == AttentionView("a")
-        assert rows.conditional.shape == (B, 1, L)
-        assert rows.override(rows.conditional[None]).shape == (1, *shape)
-
-
-def test_masks_by_site_or_feature() -> None:
-    other = ~MASK
-    by_site = make_run(2, mask={"a": MASK, "x": other})
-    by_feature = make_run(2, mask={"x": MASK})
-    assert torch.equal(choose_rows(by_site, AttentionView("a", feature="x")).mask, MASK)
-    assert torch.equal(choose_rows(by_feature, AttentionView("a", feature="x")).mask, MASK)
-    with pytest.raises(AdapterError, match="mask must cover the site 'a'; got masks for 'x'"):
-        choose_rows(by_feature, None)
+def test_cross_attention_is_told_by_its_shape() -> None:
+    assert is_cross("attn", sites("attn", OBLONG))
+    assert is_cross("attn", sites("attn", (Q, L)))
+    assert is_cross("attn", sites("attn", (L,)))
+    assert not is_cross("self_attn", sites("self_attn", (H, 1, L)))  # one step with a cache
+    assert not is_cross("attn", sites("attn", (L, L)))
 
 
 @pytest.mark.parametrize(
@@ -190,49 +167,131 @@ def test_masks_by_site_or_feature() -> None:
         (AttentionView("a", heads=2), "a, head 2"),
         (AttentionView("a", heads=[1, -1], query=-1), "a, heads 1 and -1, query -1"),
         (AttentionView("a", query=torch.tensor([1, 2])), "a, one query per instance"),
+        (AttentionView("a", query="last", feature="x"), "a, last query, feature x"),
+        (AttentionView(-1), "site -1"),
+        (AttentionView(["a", "b", 2]), "a and b and site 2"),
+        (AttentionView(["a", "b", "c", "d"], heads=0), "4 sites, a ... d, head 0"),
+        (AttentionView(None), "every site"),
+        (AttentionView.only(), "the only row"),
+        (AttentionView.mean(), "every site"),
+        (AttentionView.cls(2), "layer 2 of self attention, query 0"),
+        (AttentionView.last_query(heads=(0, 1)), "layer -1 of self attention, heads 0 and 1, las"),
+        (AttentionView.cross(0, 4), "layer 0 of cross attention, step 4"),
     ],
 )
 def test_a_view_says_what_it_shows(view: AttentionView, text: str) -> None:
-    assert str(view) == text
+    assert str(view).startswith(text) and len(str(view)) < len(text) + 10
 
 
-ERRORS: list[tuple[int, AttentionView | None, type[Exception], str]] = [
-    (3, None, AdapterError, r"the model has 'a' \(3, 5, 6\)\. .*AttentionView\('a', heads=None"),
-    (4, None, AdapterError, "view must say which attention rows are the explanation"),
-    (2, AttentionView("b"), AdapterError, r"got 'b', and the sites are 'a' \(3, 6\)"),
-    (4, AttentionView("a", heads=4), ValueError, r"view.heads must lie in 0..3 for site 'a'"),
-    (4, AttentionView("a", heads=-5), ValueError, r"view.heads must lie in .* got \[-5\]"),
-    (4, AttentionView("a", heads=()), ValueError, r"view.heads must lie in .* got \[\]"),
-    (4, AttentionView("a", heads=(1, -3)), ValueError, "must name each head once; got .1, -3"),
-    (3, AttentionView("a", heads=1), ValueError, "view.heads must lie in 0..0"),
-    (2, AttentionView("a", query=1), ValueError, "view.query must lie in 0..0"),
-    (
-        4,
-        AttentionView("a", query=5),
-        ValueError,
-        r"view.query must lie in 0..4 .* got \[5\]",
-    ),
-    (3, AttentionView("a", query=torch.tensor([0, 5, 1])), ValueError, r"got \[0, 5, 1\]"),
-    (3, AttentionView("a", query=torch.tensor([0, 1])), ValueError, r"shape \(3,\), int64; .*2,"),
-    (3, AttentionView("a", query=torch.ones(3)), ValueError, r"got torch.float32 \(3,\)"),
-]
+def test_names_are_known_before_the_model_runs() -> None:
+    assert AttentionView("a").names == ("a",)
+    assert AttentionView(["a", "b"]).names == ("a", "b")
+    for view in (AttentionView(0), AttentionView(["a", 1]), AttentionView(None)):
+        assert view.names is None
+    for view in (AttentionView.cls(), AttentionView.cross(), AttentionView.only()):
+        assert view.names is None
+
+
+def test_views_compare_and_hash() -> None:
+    assert AttentionView(["a", "b"]) == AttentionView(("a", "b"))
+    assert len({AttentionView.cls(), AttentionView.cls(-1), AttentionView.last_query()}) == 2
+    assert hash(AttentionView(["a", "b"])) == hash(AttentionView(("a", "b")))
 
 
 @pytest.mark.parametrize(
-    ("ndim", "view", "error", "message"), ERRORS, ids=[message for *_, message in ERRORS]
+    ("make", "message"),
+    [
+        (lambda: AttentionView(1.5), "site must be a name, a number, several .*; got 1.5"),
+        (lambda: AttentionView(True), "site must be a name, a number, .*; got True"),
+        (lambda: AttentionView(torch.tensor(1)), "site must be a name, a number"),
+        (lambda: AttentionView([]), r"site must be a name, .*; got \[\]. Take names from"),
+        (lambda: AttentionView(["a", None]), "site must be a name"),
+        (lambda: AttentionView("a", heads="0"), "heads must be an int, several, or None"),
+        (lambda: AttentionView("a", heads=0.5), "heads must be an int"),
+        (lambda: AttentionView("a", query="first"), "query must be an int, 'last', a tensor with"),
+        (lambda: AttentionView("a", query=[0]), r"query must be an int, .*; got \[0\]"),
+        (lambda: AttentionView.cls("last"), "layer must be an int; got 'last'"),
+        (lambda: AttentionView.cross(step=None), "step must be an int; got None"),
+    ],
 )
-def test_a_view_that_does_not_fit_is_refused(
-    ndim: int, view: AttentionView | None, error: type[Exception], message: str
+def test_what_is_no_view(make: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+TWO_INPUTS = sites("question", (L,), "passage", (L + 2,))
+REFUSED: dict[str, tuple[dict[str, Tensor], Any, type[Exception], str]] = {
+    "several heads": (
+        sites("a", SQUARE), None, AdapterError,
+        r"view must say which attention rows are the explanation; the model has 'a' \(3, 2, 7, 7\)"
+        r"\. Choose with view=AttentionView\('a', heads=None, query=0\), or a ready-made one: "
+        r"AttentionView\.cls\(\), AttentionView\.last_query\(\), AttentionView\.mean\(\)\.",
+    ),
+    "several rows": (
+        sites("a", (Q, L)), AttentionView.only(), AdapterError,
+        r"AttentionView\('a', heads=None, query=0\), or .*: AttentionView.cross\(\), "
+        r"AttentionView.mean\(\)\.$",
+    ),
+    "two inputs": (
+        TWO_INPUTS, None, AdapterError,
+        r"the model has 'question' \(3, 7\), 'passage' \(3, 9\)\. "
+        r"Choose with view=AttentionView\('question'\)\.$",
+    ),
+    "many sites": (
+        {**ENCODER, **BART}, None, AdapterError,
+        r"'encoder.layer.5.attention.self' \(3, 2, 7, 7\), \.\.\. 6 more \.\.\., "
+        r"'encoder.layers.0.self_attn'",
+    ),
+    "unknown name": (
+        LAYERED, AttentionView("layers.9"), AdapterError,
+        r"view must name a site of the model; got 'layers.9', and the sites are 'layers.0' \(3",
+    ),
+    "unknown number": (
+        LAYERED, AttentionView(3), ValueError, r"view.site must lie in 0..2 of the model; got 3",
+    ),
+    "twice": (
+        LAYERED, AttentionView(["layers.1", 1]), ValueError, "must name each site once; got",
+    ),
+    "shapes": (
+        BART, AttentionView.mean(), AdapterError,
+        r"view must choose sites of one shape; got 'encoder.* Choose with view=AttentionView\("
+        r"\['encoder.layers.0.self_attn', 'encoder.layers.1.self_attn'\]\)\.",
+    ),
+    "two shapes": (
+        TWO_INPUTS, AttentionView.mean(), AdapterError, r"view=AttentionView\('question'\)\.",
+    ),
+    "many of a shape": (
+        {**ENCODER, "extra": torch.empty(B, L), "encoder.last": torch.empty(B, *SQUARE)},
+        AttentionView.mean(), AdapterError,
+        r"AttentionView\(\['encoder.layer.0.attention.self', ..., 'encoder.last'\]\)",
+    ),
+    "no such layer": (
+        BART, AttentionView.cls(4), ValueError, r"view.layer must lie in 0..3 of self attention; g",
+    ),
+    "no such cross layer": (
+        BART, AttentionView.cross(-3), ValueError, r"must lie in 0..1 of cross attention; got -3",
+    ),
+    "no such step": (
+        STEPS, AttentionView.cross(step=3), ValueError,
+        r"view.step must lie in 0..2 of the calls of 'attend'; got 3",
+    ),
+    "no cross attention": (
+        LAYERED, AttentionView.cross(), AdapterError,
+        r"model must have cross attention, .*; got 'layers.0' \(3, 2, 7, 7\), .* Choose with view=",
+    ),
+    "no view": (LAYERED, "layers.0", TypeError, "view must be an AttentionView; got str. Use view"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("attention", "view", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused(
+    attention: dict[str, Tensor], view: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        choose_rows(make_run(ndim), view)
+        resolve_view(attention, view)
 
 
-def test_several_sites_need_a_view() -> None:
-    attention = {"a": weights(B, L), "b": weights(B, 1, L + 1)}
-    run = Run(torch.zeros(B, 1), attention, MASK)
-    with pytest.raises(AdapterError, match=r"the model has 'a' \(3, 6\), 'b' \(3, 1, 7\)"):
-        choose_rows(run, None)
-    assert choose_rows(run, AttentionView("a")).attention.shape == (B, L)
-    with pytest.raises(AdapterError, match=r"mask must have shape \(3, 7\) for the site 'b'; got"):
-        choose_rows(run, AttentionView("b"))
+def test_long_lists_are_shortened() -> None:
+    assert listing(ENCODER).count("(3, 2, 7, 7)") == 12 and "more" not in listing(ENCODER)
+    many = {f"layers.{n}": torch.empty(B, L) for n in range(100)}
+    assert listing(many).count("(3, 7)") == 12 and "... 88 more ..." in listing(many)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -13,6 +14,7 @@ from cases import Case, make_case, texts
 from oracles import PaperModel
 
 from faithattn import (
+    AdapterError,
     AttentionView,
     gradient_correlation,
     gradient_importance,
@@ -215,6 +217,18 @@ def test_what_was_done_is_named(text_case: Case) -> None:
         assert not (isinstance(value, torch.Tensor) and value.requires_grad)
 
 
+def test_a_removal_may_be_a_function(text_case: Case) -> None:
+    def unknown_word(ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        changed = ids.clone()
+        changed[torch.arange(len(ids)), positions] = 1
+        return changed
+
+    result = loo_correlation(text_case.model, text_case.inputs, removal=unknown_word)
+    expected = leave_one_out_importance(text_case.model, text_case.inputs, removal=unknown_word)
+    assert torch.equal(result.importance, expected) and result.importance.any()
+    assert (result.removal, result.replay) == ("unknown_word", "none")
+
+
 @pytest.mark.parametrize("test", [gradient_correlation, loo_correlation])
 def test_one_word_and_no_word_are_undefined_and_counted(text_case: Case, test: Any) -> None:
     ids = texts((5, 1, 0))
@@ -251,3 +265,99 @@ def test_rows_of_several_heads_are_averaged_and_removed_together() -> None:
         torch.testing.assert_close(result.importance[:, position], (after - before).abs().mean(-1))
     assert (result.importance[:, 0] == 0).all()
     assert result.view == "heads, heads 0 and 1, query 0"
+
+
+PAIRS = torch.tensor([-1, 0, 0, 1, 1, 2, 3, 3, -1])
+
+
+@pytest.mark.parametrize("test", [gradient_correlation, loo_correlation])
+def test_words_are_ranked_where_positions_are_grouped(text_case: Case, test: Any) -> None:
+    assert text_case.width == len(PAIRS)
+    plain = test(text_case.model, text_case.inputs)
+    for groups in (PAIRS, PAIRS.expand(text_case.size, -1)):
+        result = test(text_case.model, text_case.inputs, groups=groups, tie_tolerance=0)
+        assert result.grouped and not plain.grouped
+        assert result.mask.shape == result.importance.shape == (text_case.size, 4)
+        for name in ("explanation", "importance"):
+            values, own = getattr(result, name), getattr(plain, name)
+            for group in range(4):
+                members = (group == PAIRS) & plain.mask
+                torch.testing.assert_close(values[:, group], (own * members).sum(1))
+                assert torch.equal(result.mask[:, group], members.any(1))
+        for row in range(text_case.size):
+            mine = result.mask[row]
+            expected = oracles.tau(result.explanation[row][mine], result.importance[row][mine])
+            actual = float(result.statistic[row]), float(result.pvalue[row])
+            assert actual == pytest.approx(expected, abs=1e-12, nan_ok=True)
+        # What was attended to, and how much, does not depend on the grouping.
+        assert torch.equal(result.max_attention, plain.max_attention)
+
+
+def test_positions_that_are_their_own_group_change_nothing(text_case: Case) -> None:
+    each = torch.arange(text_case.width)
+    grouped = loo_correlation(text_case.model, text_case.inputs, groups=each)
+    plain = loo_correlation(text_case.model, text_case.inputs)
+    for name in ("statistic", "pvalue", "explanation", "importance", "mask"):
+        assert torch.equal(getattr(grouped, name), getattr(plain, name))
+
+
+@pytest.mark.parametrize("test", [gradient_correlation, loo_correlation])
+def test_groups_that_do_not_fit(text_case: Case, test: Any) -> None:
+    with pytest.raises(ValueError, match=r"groups must have shape \(5, 9\) or \(9,\)"):
+        test(text_case.model, text_case.inputs, groups=PAIRS[:4])
+    nothing = test(text_case.model, text_case.inputs, groups=torch.full((9,), -1))
+    assert nothing.statistic.isnan().all() and nothing.summary().overall.undefined == 5
+
+
+def test_a_group_with_something_undefined_is_undefined(text_case: Case) -> None:
+    # Without its only word a text is no text: its importance is undefined.
+    ids = texts((7, 1))
+    result = loo_correlation(text_case.model, ids, groups=PAIRS)
+    assert result.importance[1].isnan().tolist() == [True, False, False, False]
+    assert result.statistic.isnan().tolist() == [False, True]
+
+
+class LearnedKey(planted.Linear):
+    """A last key that is no input: its value is 1."""
+
+    extra = False
+
+    def run(self, inputs: Any, **options: Any) -> Any:
+        own, scores, mask = inputs
+        run = super().run((own, scores, mask), **options)
+        return run if self.extra else dataclasses.replace(run, mask=run.mask & ~last(run.mask))
+
+    def replay(self, state: Any, attention: Any) -> Any:
+        one = state.new_ones(len(state), 1, 1)
+        return super().replay(torch.cat([state, one], 1), attention)
+
+
+def last(mask: torch.Tensor) -> torch.Tensor:
+    return torch.arange(mask.shape[1]) == mask.shape[1] - 1
+
+
+def test_keys_that_are_no_input_have_no_gradient() -> None:
+    attention, scores = planted.rows(4, 6), 3 * planted.rows(4, 5, seed=1) - 1
+    inputs = (attention, scores, torch.ones(4, 6, dtype=torch.bool))
+    importance = gradient_importance(LearnedKey(), inputs)
+    torch.testing.assert_close(importance[:, :5], (attention[:, :5] * scores).abs())
+    assert importance.shape == (4, 6) and not importance[:, 5].any()
+    result = gradient_correlation(LearnedKey(), inputs)
+    assert result.mask.shape == result.importance.shape == (4, 6)
+    model = LearnedKey()
+    model.extra = True  # the mask claims that the last key can be explained
+    with pytest.raises(
+        AdapterError, match=r"features\['score'\] must be as long as the mask, \(4, 6"
+    ):
+        gradient_importance(model, inputs)
+    with pytest.raises(AdapterError, match=r"as long as the mask, \(4, 6\); got \(4, 7, 1\)"):
+        gradient_importance(Longer(), planted.whole(attention, attention))
+
+
+class Longer(planted.Linear):
+    """A feature with more positions than keys."""
+
+    def run(self, inputs: Any, **options: Any) -> Any:
+        run = super().run(inputs, **options)
+        longer = torch.cat([run.features["score"], run.features["score"][:, :1]], 1)
+        return dataclasses.replace(run, features={"score": longer})

@@ -8,6 +8,7 @@ from torch import Tensor
 from faithattn.adapters.contract.subject import Subject
 from faithattn.adapters.inputs.structure import select
 from faithattn.adapters.protocol import Run, SupportsRemoval
+from faithattn.errors import AdapterError
 
 
 def removal(subject: Subject) -> list[str]:
@@ -20,11 +21,23 @@ def removal(subject: Subject) -> list[str]:
         return []
     flags = mask[rows].byte()
     first, last = flags.argmax(1), mask.shape[1] - 1 - flags.flip(1).argmax(1)
+    if _refuses(subject, rows, first):
+        return []
     return (
         _deleted(subject, mask[rows], rows, first)
         or _deleted(subject, mask[rows], rows, last)
         or _alone(subject, mask[rows], rows, first)
     )
+
+
+def _refuses(subject: Subject, rows: Tensor, positions: Tensor) -> bool:
+    """Whether removal says that it cannot be done, as for images: no wrong is done then."""
+    adapter = subject.adapter
+    try:
+        adapter.remove(select(adapter, subject.inputs, rows), positions)  # type: ignore[attr-defined]
+    except AdapterError:
+        return True
+    return False
 
 
 def _deleted(subject: Subject, mask: Tensor, rows: Tensor, positions: Tensor) -> list[str]:

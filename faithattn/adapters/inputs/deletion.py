@@ -1,109 +1,251 @@
-"""One position of each row taken out of the inputs."""
+"""One position of each row taken out of the inputs, with all that goes with it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from faithattn.adapters.inputs.structure import (
-    described,
-    holds_counts,
-    is_integer,
-    rebuilt,
-    tensors_of,
+from faithattn.adapters.inputs import names
+from faithattn.adapters.inputs.belonging import (
+    WAY_OUT,
+    Text,
+    agrees,
+    companions,
+    counts_up,
+    find_text,
+    is_disputed,
+    is_flags,
+    is_one_of,
+    labelled,
+    number_lists,
+    relation,
 )
+from faithattn.adapters.inputs.source import Path, paths
+from faithattn.adapters.inputs.structure import holds_counts, is_integer, rebuilt
 from faithattn.errors import AdapterError
 
-# Inputs by the names that tokenizers and models give them.
-_AS_LONG_2D = {"input_ids", "attention_mask", "token_type_ids"}
-_AS_LONG_3D = {"inputs_embeds", "input_embeds", "embeds", "embeddings"}
-_PLACES = "position_ids"
-_LABELS = {"label", "labels", "target", "targets", "y"}
+_CLOSED = -1e4  # an additive mask holds 0, and less than this where attention is closed
 
 
-def delete_positions(inputs: Any, positions: Tensor, real: Tensor) -> Any:
-    """Deletes one position of each row from ids, masks and continuous inputs.
+def delete_positions(
+    inputs: Any,
+    positions: Tensor,
+    real: Tensor,
+    *,
+    ids: Tensor | None = None,
+    others: Sequence[Tensor] = (),
+    mask: Tensor | None = None,
+) -> Any:
+    """Deletes one position of each row from a text and from all that goes with it.
 
-    Edited are integer and bool tensors ``(B, L)``, the input itself where it
-    is continuous, and what has a known name; lengths ``(B,)`` become one less.
-    Columns that no row needs any more are cut: the last one always goes, and
-    so do those behind the last real one.
+    Shortened are the text itself (ids or vectors), what has a known name
+    (``attention_mask``, ``token_type_ids``, with the ``decoder_`` or other
+    affix that the text has), masks over pairs of positions, marks ``(B, L)``
+    that agree with ``real`` or ``mask``, and position ids, which lose their last number;
+    lengths ``(B,)``, tensors or lists, become one less. What is known to
+    belong to another text stays. Columns that no row needs any more are cut:
+    the last one always goes, and so do those behind the last real one.
+
+    Args:
+        inputs: A tensor, tuple or mapping; a mapping comes back as a dict.
+        positions: One position for each row, ``(B,)``.
+        real: ``(B, L)`` bool, False at padding.
+        ids: The tensor of the inputs that the positions belong to; None finds
+            the only one that it can be.
+        others: Tensors of the inputs that have positions of their own.
+        mask: ``(B, L)`` bool, True where a position can be explained.
 
     Raises:
         AdapterError: If a tensor may or may not belong to the positions.
         ValueError: If a position is not there.
     """
-    size, length = real.shape
     positions = _checked(positions, real)
+    lists = dict(number_lists(inputs, len(real)))
+    leaves = [*paths(inputs), *lists.items()]
+    marks = (real,) if mask is None else (real, mask.to(real.device))
+    edit = _Edit(find_text(leaves, marks, ids, others), *_order(positions, real))
+
+    def walk(value: Any, path: Path) -> Any:
+        if isinstance(value, Tensor):
+            return edit.tensor(path, value)
+        if isinstance(value, Mapping):
+            return {key: walk(each, (*path, key)) for key, each in value.items()}
+        if path in lists:
+            return edit.tensor(path, lists[path]).tolist()
+        if isinstance(value, tuple | list):
+            return rebuilt(value, [walk(each, (*path, at)) for at, each in enumerate(value)])
+        return value
+
+    return walk(inputs, ())
+
+
+@dataclass(frozen=True)
+class _Edit:
+    """What is done to each tensor: ``order`` (B, L') is kept, ``gone`` counts one less."""
+
+    text: Text
+    order: Tensor
+    gone: Tensor
+
+    def tensor(self, path: Path, value: Tensor) -> Tensor:
+        """The tensor after the deletion; the same one where it has no part in it."""
+        text, key = self.text, path[-1] if path else None
+        if value is text.value:
+            return self._without(value, (1,))
+        if is_one_of(value, [rival for _, rival in text.rivals]):
+            return self._rival(path, value)
+        belongs, known = relation(text, path), names.parsed(key)
+        if belongs == "theirs":
+            return value
+        if known is not None and known[1] == names.PLACES:
+            return self._places(path, value)
+        if known is not None and belongs == "ours" and self._spans(value):
+            pairs = names.holds_pairs(known[1]) and self._of_pairs(value)
+            return self._mask(path, value) if pairs else self._without(value, (1,))
+        return self._by_content(path, value)
+
+    def _by_content(self, path: Path, value: Tensor) -> Tensor:
+        """Decides by what a tensor without a telling name holds."""
+        text, shape = self.text, self.text.real.shape
+        if is_integer(value) and value.shape in {shape[:1], (shape[0], 1)}:
+            return self._lengths(path, value)
+        if path and names.is_label(path[-1]) and value.shape[:2] == shape:
+            raise _undecided(path, value)
+        if agrees(value, text.marks):
+            if is_disputed(text, path, value):
+                raise _undecided(path, value)
+            return self._without(value, (1,))
+        if value.ndim > 0 and value.shape[-1] == shape[1] and counts_up(value):
+            return value[..., : self.order.shape[1]]
+        if _is_mask_of_pairs(value, shape):
+            return self._mask(path, value)
+        if value.shape[:2] == shape:
+            raise _undecided(path, value)
+        return value
+
+    def _rival(self, path: Path, value: Tensor) -> Tensor:
+        """Another text stays; where nothing tells the two apart, that is no safe guess."""
+        text = self.text
+        sure = text.told or is_one_of(value, text.others) or value.shape[:2] != text.real.shape
+        if not sure and relation(text, path) == "unknown":
+            raise _undecided(path, value)
+        return value
+
+    def _spans(self, value: Tensor) -> bool:
+        size, length = self.text.real.shape
+        first = value.shape[:1] in {(size,), (1,)} or value.shape == (length, length)
+        return first and length in value.shape[1:]
+
+    def _of_pairs(self, value: Tensor) -> bool:
+        """Whether a mask is square; where there are as many rows as positions, by its content."""
+        if value.ndim != 2 or value.shape[0] != value.shape[1]:
+            return value.ndim > 2
+        rows = value.shape == self.text.real.shape
+        return not rows or (_is_alike_everywhere(value) and not agrees(value, self.text.marks))
+
+    def _without(self, value: Tensor, axes: tuple[int, ...]) -> Tensor:
+        """The kept columns of each row along some axes."""
+        size = len(self.order)
+        value = value.expand(size, *value.shape[1:])
+        for axis in axes:
+            shape = [size] + [1] * (value.ndim - 1)
+            shape[axis] = self.order.shape[1]
+            index = self.order.to(value.device).view(shape)
+            index = index.expand(*value.shape[:axis], -1, *value.shape[axis + 1 :])
+            value = value.gather(axis, index)
+        return value
+
+    def _mask(self, path: Path, value: Tensor) -> Tensor:
+        """A mask over pairs of positions; one that all rows share must look alike everywhere."""
+        length, width = self.text.real.shape[1], self.order.shape[1]
+        shared = value.shape[-2:] == (length, length) and value.numel() == length**2
+        if shared and _is_alike_everywhere(value.view(length, length)):
+            return value[..., :width, :width]
+        if value.ndim == 2:
+            raise _undecided(path, value)
+        axes = range(max(1, value.ndim - 2), value.ndim)
+        return self._without(value, tuple(axis for axis in axes if value.shape[axis] == length))
+
+    def _places(self, path: Path, value: Tensor) -> Tensor:
+        """Position ids: those left are numbered as if they had been alone."""
+        real = self.text.real.to(value.device)
+        if value.ndim == 0 or value.shape[-1] != real.shape[1]:
+            return value
+        steps = value[..., 1:] - value[..., :-1]
+        if ((steps != 1) & real[:, 1:] & real[:, :-1]).any():
+            raise AdapterError(
+                "inputs must not hold position ids that do not count by one, which deletion "
+                f"cannot number again; got {labelled(path, value)}. {WAY_OUT}"
+            )
+        return value[..., : self.order.shape[1]]
+
+    def _lengths(self, path: Path, value: Tensor) -> Tensor:
+        """Lengths after the deletion; anything that is no count of positions as it is."""
+        text, length = self.text, self.text.real.shape[1]
+        counts = text.real.sum(1)
+        if holds_counts(value, counts):
+            if is_disputed(text, path, value):
+                raise self._uncounted(path, value)
+            return value - self.gone.to(value).view_as(value)
+        label = bool(path) and names.is_label(path[-1])
+        if label or not bool(((value >= 1) & (value <= length)).all()):
+            return value
+        counted = any(
+            is_integer(each) and holds_counts(each, counts) for _, each in companions(text)
+        )
+        if text.rivals and counted:  # the lengths of the other text
+            return value
+        raise self._uncounted(path, value)
+
+    def _uncounted(self, path: Path, value: Tensor) -> AdapterError:
+        return AdapterError(
+            "inputs must not hold lengths that deletion cannot adjust; "
+            f"got {labelled(path, value)}. {WAY_OUT}"
+        )
+
+
+def _is_alike_everywhere(square: Tensor) -> bool:
+    """Whether a mask (L, L) depends only on how far two positions are apart, as causal ones do."""
+    return torch.equal(square[1:, 1:], square[:-1, :-1])
+
+
+def _is_mask_of_pairs(value: Tensor, shape: torch.Size) -> bool:
+    """Marks over keys or pairs of positions, with a dimension for heads or shared by all rows."""
+    size, length = shape
+    if value.ndim not in (2, 4) or value.shape[-1] != length:
+        return False
+    shared = value.numel() == length**2 and value.shape[-2] == length
+    headed = value.ndim == 4 and value.shape[0] in (1, size) and value.shape[1] == 1
+    if not shared and not (headed and value.shape[2] in (1, length)):
+        return False
+    additive = value.is_floating_point() and bool(((value == 0) | (value <= _CLOSED)).all())
+    return additive or is_flags(value)
+
+
+def _undecided(path: Path, value: Tensor) -> AdapterError:
+    if path and names.is_label(path[-1]):
+        return AdapterError(
+            "inputs must not hold labels as long as the text, which may make a decoder's input; "
+            f"got {labelled(path, value)}. Leave them out: logits do not need them."
+        )
+    return AdapterError(
+        "inputs must not hold other tensors as long as the text, which deletion may or may not "
+        f"have to shorten; got {labelled(path, value)}. {WAY_OUT}"
+    )
+
+
+def _order(positions: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """The columns each row keeps ``(B, L')``, and whether a real one went ``(B,)``."""
+    size, length = real.shape
     keep = torch.arange(length, device=real.device) != positions[:, None]
     order = keep.nonzero()[:, 1].view(size, length - 1)
     left = real.gather(1, order).any(0).nonzero()
     order = order[:, : int(left[-1]) + 1] if len(left) else order
-    gone = real.gather(1, positions[:, None])[:, 0]
-    main = _continuous(inputs, real)
-
-    def edit(value: Any, key: Any = None) -> Any:
-        if isinstance(value, Tensor):
-            if key == _PLACES:  # those left are numbered from the start again
-                return value[..., : order.shape[1]] if value.shape[-1] == length else value
-            if value.shape[:2] == (size, length):
-                return _without(value, key, order, main)
-            return _fewer(value, key, real, gone)
-        if isinstance(value, Mapping):
-            return {key: edit(each, key) for key, each in value.items()}
-        if isinstance(value, tuple | list):
-            return rebuilt(value, [edit(each) for each in value])
-        return value
-
-    return edit(inputs)
-
-
-def _without(value: Tensor, key: Any, order: Tensor, main: Tensor | None) -> Tensor:
-    """The columns ``order`` of a tensor ``(B, L, ...)`` that holds one thing a position."""
-    named = key in _AS_LONG_2D if value.ndim == 2 else key in _AS_LONG_3D and value.ndim == 3
-    discrete = value.ndim == 2 and not value.is_floating_point()
-    if not (named or discrete or value is main):
-        raise AdapterError(
-            "inputs must not hold other tensors as long as the text, which deletion may or may not "
-            f"have to shorten; got {_named(value, key)}. "
-            "Write an adapter with remove(), or use removal='zero_embedding'."
-        )
-    index = order.to(value.device)
-    return value[torch.arange(len(index), device=value.device)[:, None], index]
-
-
-def _fewer(value: Tensor, key: Any, real: Tensor, gone: Tensor) -> Tensor:
-    """Lengths after the deletion; anything that is no count of positions as it is."""
-    size, length = real.shape
-    if not is_integer(value) or value.shape not in {(size,), (size, 1)}:
-        return value
-    if holds_counts(value, real.sum(1)):
-        return value - gone.to(value).view_as(value)
-    if key in _LABELS or not bool(((value >= 1) & (value <= length)).all()):
-        return value
-    raise AdapterError(
-        f"inputs must not hold lengths that deletion cannot adjust; got {_named(value, key)}. "
-        "Write an adapter with remove(), or use removal='zero_embedding'."
-    )
-
-
-def _continuous(inputs: Any, real: Tensor) -> Tensor | None:
-    """The one tensor that is the input where there are no ids: ``(B, L, E)`` or ``(B, L)``."""
-    found = [value for value in tensors_of(inputs) if value.shape[:2] == real.shape]
-    whole = [value for value in found if value.ndim == 2 and is_integer(value)]
-    deep = [value for value in found if value.ndim > 2]
-    flat = [value for value in found if value.ndim == 2 and value.is_floating_point()]
-    if deep:  # integers of 0 and 1 next to it are a mask
-        ids = any(bool((value > 1).any()) for value in whole)
-        return deep[0] if len(deep) == 1 and not ids else None
-    return flat[0] if len(flat) == 1 and not whole else None
-
-
-def _named(value: Tensor, key: Any) -> str:
-    return described(value) if key is None else f"{key}: {described(value)}"
+    return order, real.gather(1, positions[:, None])[:, 0]
 
 
 def _checked(positions: Tensor, real: Tensor) -> Tensor:

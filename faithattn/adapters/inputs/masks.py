@@ -2,74 +2,151 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from faithattn.adapters.inputs.belonging import number_lists
+from faithattn.adapters.inputs.source import SPECIAL, Source
 from faithattn.adapters.inputs.structure import holds_counts, is_integer, tensors_of
 from faithattn.errors import AdapterError
 
 
-def find_mask(rule: Any, inputs: Any, padding: int | None, attention: Tensor) -> Tensor:
-    """The mask ``(B, L)`` of what can be explained, by rule, by name or by padding id."""
-    expected = (attention.shape[0], attention.shape[-1])
-    if callable(rule):
-        mask = rule(inputs)
+def is_tokenizer(rule: Any) -> bool:
+    """Whether a rule for masks is a tokenizer, which knows its special tokens."""
+    return hasattr(rule, "all_special_ids") and hasattr(rule, "pad_token_id")
+
+
+def find_mask(
+    rule: Any,
+    inputs: Any,
+    source: Source,
+    weights: Tensor,
+    site: str = "",
+    support: Callable[[], Tensor] | None = None,
+) -> Tensor:
+    """The mask ``(B, Lk)`` of what can be explained at a site.
+
+    Where nothing else tells the padding, it is what no row of the site may
+    use. Keys beyond the positions of the source, such as a learned bias key
+    or a sink, are False.
+    """
+    expected = (weights.shape[0], min(source.length, weights.shape[-1]))
+    if callable(rule) and not is_tokenizer(rule):
+        mask = _named(rule(inputs), site, source)
     elif isinstance(rule, Tensor):
         mask = rule
-    elif isinstance(rule, int) and not isinstance(rule, bool):
-        mask = _ids(inputs, expected, "mask") != rule
-    elif isinstance(inputs, Mapping) and isinstance(inputs.get("attention_mask"), Tensor):
-        mask = inputs["attention_mask"].bool()
-    elif padding is not None:
-        mask = _ids(inputs, expected, "padding_idx") != padding
     else:
-        mask = torch.ones(expected, dtype=torch.bool)
-        _no_hidden_padding(attention)
+        real = known_real(rule, inputs, source, expected)
+        if real is None:
+            real = _usable(weights, support)[:, : expected[1]]
+        special = special_tokens(rule, inputs, source)
+        mask = real if special is None else real & ~special.to(real.device)
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != expected:
-        shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
-        remedy = (
-            "A mask tensor belongs to one batch; pass a function or the padding id."
-            if isinstance(rule, Tensor)
-            else "Return one flag a position, True at real ones."
-        )
-        raise AdapterError(
-            f"mask must be boolean of shape {expected}, as the attention; got {shape} "
-            f"{getattr(mask, 'dtype', '')}. {remedy}"
-        )
-    return mask.to(attention.device)
+        raise _unfit(mask, expected, isinstance(rule, Tensor))
+    extra = weights.shape[-1] - mask.shape[1]
+    return torch.nn.functional.pad(mask, (0, extra)).to(weights.device)
 
 
-def real_positions(rule: Any, inputs: Any, padding: int | None, mask: Tensor) -> Tensor:
+def real_positions(
+    rule: Any, inputs: Any, source: Source, mask: Tensor | None, shape: tuple[int, int]
+) -> Tensor:
     """Where there is no padding, ``(B, L)``: special tokens are real, explained or not.
 
     Everywhere, where nothing says what padding is.
     """
-    everywhere = torch.ones_like(mask)
-    if isinstance(inputs, Mapping) and isinstance(inputs.get("attention_mask"), Tensor):
-        real = inputs["attention_mask"].bool()
-    else:
-        known = rule if isinstance(rule, int) else padding
-        found = _id_tensors(inputs, tuple(mask.shape))
-        if known is not None and len(found) == 1:
-            real = found[0].ne(known)
-        else:
-            real = _by_lengths(inputs, mask)
-    return mask | real.to(mask.device) if real.shape == mask.shape else everywhere
+    known = rule if is_tokenizer(rule) or isinstance(rule, int) else None
+    real = known_real(known, inputs, source, shape)
+    if mask is None or mask.shape != shape:
+        return torch.ones(shape, dtype=torch.bool) if real is None else real
+    if real is None:
+        real = _by_lengths(inputs, mask)
+    return mask | real.to(mask.device)
+
+
+def known_real(rule: Any, inputs: Any, source: Source, expected: tuple[int, ...]) -> Tensor | None:
+    """Positions that are no padding by rule, by name or by padding id; None if nothing says."""
+    if isinstance(rule, int) and not isinstance(rule, bool):
+        return _ids(inputs, source, expected).ne(rule)
+    named = _attention_mask(inputs, source, expected)
+    if named is not None:
+        return named
+    padding = rule.pad_token_id if is_tokenizer(rule) else source.padding
+    if padding is None or source.ids is None or source.ids.shape != expected:
+        return None
+    return source.ids.ne(padding)
+
+
+def special_tokens(rule: Any, inputs: Any, source: Source) -> Tensor | None:
+    """Positions of a tokenizer's special tokens, where it or the inputs tell them."""
+    if is_tokenizer(rule):
+        words = {rule.unk_token_id, getattr(rule, "mask_token_id", None)}
+        ids = [each for each in rule.all_special_ids if each not in words]
+        found = source.ids
+        return None if found is None else torch.isin(found, torch.tensor(ids, device=found.device))
+    if isinstance(inputs, Mapping) and isinstance(inputs.get(SPECIAL), Tensor):
+        told = inputs[SPECIAL].bool()
+        return told if told.shape[1] == source.length and not source.of_decoder else None
+    return None
+
+
+def _attention_mask(inputs: Any, source: Source, expected: tuple[int, ...]) -> Tensor | None:
+    if not isinstance(inputs, Mapping):
+        return None
+    mask = inputs.get("decoder_attention_mask" if source.of_decoder else "attention_mask")
+    return mask.bool() if isinstance(mask, Tensor) and mask.shape == expected else None
+
+
+def _named(mask: Any, site: str, source: Source) -> Any:
+    """The mask itself, or the one for the site or feature among several."""
+    if not isinstance(mask, Mapping):
+        return mask
+    for name in (site, source.name):
+        if name in mask:
+            return mask[name]
+    raise AdapterError(
+        f"mask must cover the site {site!r} or its feature {source.name!r}; "
+        f"got masks for {', '.join(map(repr, mask))}. Return one under either name."
+    )
+
+
+def _unfit(mask: Any, expected: tuple[int, int], given: bool) -> AdapterError:
+    shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+    remedy = (
+        "A mask tensor belongs to one batch; pass a function or the padding id."
+        if given
+        else "Return one flag a position, True at real ones."
+    )
+    return AdapterError(
+        f"mask must be boolean of shape {expected}, as the attention; got {shape} "
+        f"{getattr(mask, 'dtype', '')}. {remedy}"
+    )
 
 
 def _by_lengths(inputs: Any, mask: Tensor) -> Tensor:
     """The mask where lengths in the inputs say the same; else everywhere."""
     counts = mask.sum(1)
     prefix = torch.arange(mask.shape[1], device=mask.device) < counts[:, None]
-    told = any(is_integer(each) and holds_counts(each, counts) for each in tensors_of(inputs))
+    known = [*tensors_of(inputs), *(each for _, each in number_lists(inputs, len(mask)))]
+    told = any(is_integer(each) and holds_counts(each, counts) for each in known)
     return mask if told and torch.equal(mask, prefix) else torch.ones_like(mask)
+
+
+def _usable(weights: Tensor, support: Callable[[], Tensor] | None) -> Tensor:
+    """Keys that some row of an instance may use, as far as the site tells."""
+    if support is None:
+        _no_hidden_padding(weights)
+        return torch.ones(weights.shape[0], weights.shape[-1], dtype=torch.bool)
+    allowed = support()
+    return allowed.flatten(1, -2).any(1) if allowed.ndim > 2 else allowed
 
 
 def _no_hidden_padding(attention: Tensor) -> None:
     """Refuses to call every position real where attention is cut off at an end of rows."""
+    if attention.ndim > 2 and attention.shape[-2] == attention.shape[-1]:
+        attention = attention[..., -1:, :]  # the last row of a causal model may use every key
     rows = attention.detach().flatten(1, -2).amax(1) if attention.ndim > 2 else attention.detach()
     first, last = rows[:, 0] == 0, rows[:, -1] == 0
     if (first != last).any():
@@ -79,12 +156,14 @@ def _no_hidden_padding(attention: Tensor) -> None:
         )
 
 
-def _ids(inputs: Any, expected: tuple[int, int], source: str) -> Tensor:
-    """The one integer tensor of the inputs that is as long as the attention."""
+def _ids(inputs: Any, source: Source, expected: tuple[int, ...]) -> Tensor:
+    """The ids of the source, or the one integer tensor of the inputs that is as long."""
+    if source.ids is not None and source.ids.shape == expected:
+        return source.ids
     found = _id_tensors(inputs, expected)
     if len(found) != 1:
         raise AdapterError(
-            f"mask must be given as a function here: {source} needs one tensor of ids of shape "
+            f"mask must be given as a function here: a padding id needs one tensor of ids of shape "
             f"{expected} in the inputs, and there are {len(found)}. "
             "Use adapt(model, mask=lambda inputs: ...)."
         )
@@ -95,10 +174,4 @@ def _id_tensors(inputs: Any, expected: tuple[int, ...]) -> list[Tensor]:
     """What may be ids: ``input_ids``, or every integer tensor of the expected shape."""
     if isinstance(inputs, Mapping) and isinstance(inputs.get("input_ids"), Tensor):
         return [inputs["input_ids"]]
-    values = inputs.values() if isinstance(inputs, Mapping) else inputs
-    values = values if isinstance(inputs, Mapping | tuple | list) else (inputs,)
-    return [
-        value
-        for value in values
-        if isinstance(value, Tensor) and value.shape == expected and is_integer(value)
-    ]
+    return [each for each in tensors_of(inputs) if each.shape == expected and is_integer(each)]

@@ -44,6 +44,8 @@ def _selected(inputs: Any, rows: Tensor, size: int | None) -> Any:
         return inputs if whole else inputs.index_select(0, rows.to(inputs.device))
     if isinstance(inputs, Mapping):
         return {key: _selected(value, rows, size) for key, value in inputs.items()}
+    if isinstance(inputs, list) and len(inputs) == size and _plain_values(inputs):
+        return [inputs[row] for row in rows.tolist()]
     if isinstance(inputs, tuple | list):
         return rebuilt(inputs, [_selected(value, rows, size) for value in inputs])
     if inputs is None or isinstance(inputs, bool | int | float | str):
@@ -52,6 +54,11 @@ def _selected(inputs: Any, rows: Tensor, size: int | None) -> Any:
         f"inputs must be a tensor, tuple or mapping of tensors; got {type(inputs).__name__}. "
         "Give the adapter a select(inputs, rows) method."
     )
+
+
+def _plain_values(values: list[Any]) -> bool:
+    """Whether a list holds one value for each instance, such as lengths."""
+    return all(isinstance(each, int | float | str) for each in values)
 
 
 def select(model: Any, inputs: Any, rows: Tensor) -> Any:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from faithattn.adapters.inputs.masks import is_tokenizer
+from faithattn.adapters.inputs.source import without_extras
 from faithattn.adapters.inputs.structure import batch_size, described
-from faithattn.adapters.interception.site import Site
 from faithattn.errors import AdapterError
 from faithattn.measures.outputs import OUTPUTS
 
 Call = Callable[[nn.Module, Any], Any]
+Override = Tensor | Callable[[Tensor], Tensor]
 
 
 def check_options(model: Any, call: Any, logits: Any, mask: Any, output: str) -> None:
@@ -31,10 +35,11 @@ def check_options(model: Any, call: Any, logits: Any, mask: Any, output: str) ->
             raise TypeError(
                 f"{name} must be a function; got {option!r}. Use adapt(model, {name}={use})."
             )
-    known = mask is None or callable(mask) or isinstance(mask, Tensor | int)
+    known = mask is None or callable(mask) or is_tokenizer(mask) or isinstance(mask, Tensor | int)
     if not known or isinstance(mask, bool):
         raise TypeError(
-            f"mask must be a function of the inputs, a padding id or a tensor; got {mask!r}. "
+            f"mask must be a function of the inputs, a padding id, a tokenizer or a tensor; "
+            f"got {mask!r}. "
             "Use adapt(model, mask=lambda inputs: ...)."
         )
     if output not in OUTPUTS:
@@ -76,15 +81,28 @@ def _check_inputs(inputs: Any) -> None:
 def _by_kind(model: nn.Module, inputs: Any) -> Any:
     """Passes a mapping as keywords, a tuple as positions."""
     if isinstance(inputs, Mapping):
-        return model(**inputs)
+        return model(**without_extras(inputs, _accepted(model)))
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 
-def feature(given: Tensor | None, value: Tensor, site: Site) -> Tensor:
+def _accepted(model: nn.Module) -> frozenset[str] | None:
+    """Names of the arguments of a module's forward; None if they cannot be told."""
+    return _parameters(getattr(model.forward, "__func__", model.forward))
+
+
+@lru_cache(maxsize=64)
+def _parameters(function: Callable[..., Any]) -> frozenset[str] | None:
+    try:
+        return frozenset(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return None
+
+
+def feature(given: Tensor | None, value: Tensor, name: str) -> Tensor:
     """The embedded input to go on with; a leaf where gradients are on and none flows yet."""
     if given is not None and given.shape != value.shape:
         raise AdapterError(
-            f"features[{site.name!r}] must have the shape of the embeddings, "
+            f"features[{name!r}] must have the shape of the embeddings, "
             f"{tuple(value.shape)}; got {tuple(given.shape)}. Start from run(inputs).features."
         )
     used = value if given is None else given
@@ -93,19 +111,21 @@ def feature(given: Tensor | None, value: Tensor, site: Site) -> Tensor:
     return used
 
 
-def replacement(given: Tensor | None, value: Tensor, site: Site) -> Tensor:
+def replacement(given: Override | None, value: Tensor, name: str) -> Tensor:
     """The weights to go on with: those given, if they fit, or the model's own."""
     if given is None:
         return value
-    if given.shape != value.shape:
+    new = given if isinstance(given, Tensor) else given(value)
+    if not isinstance(new, Tensor) or new.shape != value.shape:
+        got = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
         raise AdapterError(
-            f"attention[{site.name!r}] must have the shape of the site, {tuple(value.shape)}; "
-            f"got {tuple(given.shape)}. Start from run(inputs).attention."
+            f"attention[{name!r}] must have the shape of the site, {tuple(value.shape)}; "
+            f"got {got}. Start from run(inputs).attention."
         )
-    return given.to(value.dtype)
+    return new.to(value)
 
 
-def check_reached(what: str, given: Mapping[str, Tensor] | None, present: set[str]) -> None:
+def check_reached(what: str, given: Mapping[str, Any] | None, present: set[str]) -> None:
     """Raises for an override that the model never came to."""
     missed = set(given or ()) - present
     if missed:

@@ -2,64 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
 from faithattn.adapters.interception.site import Site
+from faithattn.adapters.torch_module.forward import Embedded, Seen
 from faithattn.errors import AdapterError
 
+ATTENTION, GATE, OUTPUT = "attention", "gate", "output"
+ELSEWHERE, UNKNOWN = "keys are no positions", "layout unknown"
+_GATE = re.compile(r"(^|[._])(routers?|gates?|gating|moe|experts?|switch)([._#\d]|$)")
+_EXTRA_KEYS = 2  # add_bias_kv and add_zero_attn append one each
+_MOST_LISTED = 12
 
-def choose_embedding(
-    name: str | None, embedded: dict[str, Tensor], logits: Tensor
-) -> dict[str, Tensor]:
-    """Keeps the embedding that was asked for, or those with a row for every instance."""
+
+def choose_features(name: str | None, found: Sequence[Embedded]) -> list[Embedded]:
+    """The embedding that was asked for, or the word embeddings among all.
+
+    Of several with the same length, positions, segments and the like are told
+    from words by their smaller tables.
+    """
     if name is not None:
-        if name not in embedded:
-            ran = ", ".join(map(repr, embedded)) or "none"
+        named = [each for each in found if each.name == name]
+        if not named:
+            ran = ", ".join(repr(each.name) for each in found) or "none"
             raise AdapterError(
-                f"embedding must be the path of an nn.Embedding that runs; got {name!r}, "
-                f"and these ran: {ran}."
+                f"embedding must be the path of a module that runs and gives (B, L, E); "
+                f"got {name!r}, and these ran: {ran}."
             )
-        return {name: embedded[name]}
-    size = logits.shape[:1]
-    return {key: value for key, value in embedded.items() if value.shape[:-2] == size}
+        return named
+    largest: dict[int, int] = {}
+    for each in found:
+        length = each.value.shape[1]
+        largest[length] = max(largest.get(length, 0), each.entries)
+    return [each for each in found if each.entries == largest[each.value.shape[1]]]
 
 
-def candidates(
-    seen: list[tuple[Site, Tensor]], embedded: Mapping[str, Tensor]
-) -> list[tuple[Site, Tensor]]:
-    """Sites whose keys are positions of an embedded input, where one is known."""
-    lengths = {value.shape[1] for value in embedded.values()}
-    batches = {value.shape[0] for value in embedded.values()}
-    return [
-        (site, value)
-        for site, value in seen
-        if value.ndim in (2, 3, 4)
-        and (not lengths or (value.shape[-1] in lengths and value.shape[0] in batches))
-    ]
+def role_of(seen: Seen, lengths: Iterable[int], logits: Tensor | None, follows: bool | None) -> str:
+    """What weights are: attention, or what speaks against it.
+
+    ``follows`` says whether the keys were found to follow the length of the
+    input, None where that was not tried.
+    """
+    if seen.shown is None:
+        return UNKNOWN
+    if logits is not None and seen.shown.ndim == 2 and _same_memory(seen.shown, logits):
+        return OUTPUT
+    if follows is not None:
+        return ATTENTION if follows else GATE
+    keys, lengths = seen.shown.shape[-1], set(lengths)
+    extra = _EXTRA_KEYS if seen.place.kind == "multi_head" else 0
+    if lengths and not any(length <= keys <= length + extra for length in lengths):
+        return ELSEWHERE
+    return GATE if is_gate(seen) else ATTENTION
 
 
-def choose_site(
-    name: str | None, seen: list[tuple[Site, Tensor]], embedded: Mapping[str, Tensor]
-) -> tuple[str, Tensor]:
-    """Name and weights of the site that was asked for, or of the only candidate."""
-    found = candidates(seen, embedded)
-    if name is not None:
-        found = [(site, value) for site, value in seen if site.name == name]
-    if not found:
-        listing = "; ".join(str(site) for site, _ in seen) or "none"
-        asked = "" if name is None else f" named {name!r}"
-        raise AdapterError(
-            f"model must compute attention{asked} that can be seen: a softmax over positions, "
-            f"or a submodule whose output it is; got these candidates: {listing}. "
-            "Name one with adapt(model, site=...)."
-        )
-    if len(found) > 1:
-        listing = "; ".join(str(site) for site, _ in found)
-        raise AdapterError(
-            f"site must be chosen where a model has several; got {listing}. "
-            f"Use adapt(model, site={found[0][0].name!r})."
-        )
-    site, value = found[0]
-    return site.name, value
+def is_gate(seen: Seen) -> bool:
+    """Whether the name of a softmax says that it chooses experts, not positions."""
+    return seen.place.kind == "softmax" and _GATE.search(seen.place.name) is not None
+
+
+def no_site(sites: Sequence[Site], name: str | None) -> AdapterError:
+    """The error where nothing can be taken as attention."""
+    asked = "" if name is None else f" named {name!r}"
+    return AdapterError(
+        f"model must compute attention{asked} that can be seen: a softmax over positions, "
+        "scaled_dot_product_attention, nn.MultiheadAttention or flex attention, or a submodule "
+        f"whose output it is; got these candidates: {listing(sites)}. "
+        "Name one with adapt(model, site=...); a Transformers model must use "
+        "attn_implementation='sdpa' or 'eager'."
+    )
+
+
+def listing(sites: Sequence[Site]) -> str:
+    """Sites for a message, the first dozen of them."""
+    shown = "; ".join(str(site) for site in sites[:_MOST_LISTED])
+    more = len(sites) - _MOST_LISTED
+    return (shown + (f"; and {more} more" if more > 0 else "")) or "none"
+
+
+def _same_memory(first: Tensor, second: Tensor) -> bool:
+    try:
+        return first.data_ptr() == second.data_ptr() and first.numel() == second.numel()
+    except RuntimeError:  # a tensor of torch.func has no memory of its own
+        return False

@@ -1,111 +1,62 @@
-"""adapt(): any module whose attention is a softmax or the output of a submodule."""
+"""TorchAdapter: a module as an attention model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from faithattn.adapters.inputs.deletion import delete_positions
-from faithattn.adapters.inputs.masks import find_mask, real_positions
+from faithattn.adapters.inputs.masks import is_tokenizer, real_positions
+from faithattn.adapters.inputs.source import Source, paths, tensor_at, with_special_tokens
 from faithattn.adapters.inputs.structure import select_rows
 from faithattn.adapters.interception.site import Site
-from faithattn.adapters.interception.tap import Tap
 from faithattn.adapters.protocol import Run
-from faithattn.adapters.rows import site_mask
-from faithattn.adapters.state import evaluating
-from faithattn.adapters.torch_module.calls import (
-    Call,
-    called,
-    check_options,
-    check_reached,
-    feature,
-    logits_of,
-    replacement,
-)
-from faithattn.adapters.torch_module.choice import candidates, choose_embedding, choose_site
+from faithattn.adapters.replay.program import Program
+from faithattn.adapters.replay.refusal import Unrecordable
+from faithattn.adapters.state import parts_of
+from faithattn.adapters.torch_module.calls import Override, check_reached
+from faithattn.adapters.torch_module.forward import Seen
+from faithattn.adapters.torch_module.passes import Pass, Request, Runner
+from faithattn.adapters.torch_module.runs import features_of, positions_of, shown, supports_of
+from faithattn.adapters.torch_module.sites import described_sites, used_sites
+from faithattn.errors import AdapterError
 
 MaskRule = Callable[[Any], Tensor] | Tensor | int
 
 
-def adapt(
-    model: nn.Module,
-    *,
-    site: str | None = None,
-    call: Call | None = None,
-    logits: Callable[[Any], Tensor] | None = None,
-    mask: MaskRule | None = None,
-    embedding: str | None = None,
-    output: str = "auto",
-) -> TorchAdapter:
-    """Adapts a module without touching its code.
-
-    Attention is found where the model computes a softmax (as a function, a
-    tensor method or ``nn.Softmax``) over positions, or taken from the output
-    of the submodule that ``site`` names. Embeddings are the output of
-    ``nn.Embedding``. The model itself is left exactly as it is.
-
-    Args:
-        model: The module.
-        site: Name of the attention: the path of the module that computes it
-            ("attention" for the model itself) or whose output it is. None
-            where there is only one.
-        call: How to run the model, ``call(model, inputs)``; by default a
-            mapping is passed as keywords, a tuple as positions.
-        logits: Takes the logits ``(B, C)`` from what the model returns; by
-            default a tensor, a ``.logits`` attribute or the first of a tuple.
-        mask: Which positions can be explained: a function of the inputs that
-            returns ``(B, L)`` bool, the id of the padding, or a tensor (which
-            belongs to one batch: it cannot follow a deletion). By
-            default an ``attention_mask`` in the inputs, else the embedding's
-            ``padding_idx``, else every position.
-        embedding: Path of the ``nn.Embedding`` to differentiate, where there
-            are several.
-        output: How logits become probabilities: ``"auto"``, ``"sigmoid"``,
-            ``"softmax"`` or ``"identity"``.
-
-    Returns:
-        An adapter with ``run``, ``replay``, ``remove``, ``select`` and
-        ``sites``. Its replay runs the whole model once per alternative.
-
-    Raises:
-        TypeError: If ``model`` is not a module, ``call`` or ``logits`` is not
-            a function, or ``mask`` is none of the above.
-        ValueError: If ``output`` is unknown.
-
-    Examples:
-        >>> import torch
-        >>> from torch import nn
-        >>> class Pooled(nn.Module):
-        ...     def __init__(self):
-        ...         super().__init__()
-        ...         self.embed = nn.Embedding(10, 4, padding_idx=0)
-        ...         self.score, self.out = nn.Linear(4, 1), nn.Linear(4, 1)
-        ...     def forward(self, ids):
-        ...         x = self.embed(ids)
-        ...         scores = self.score(x).squeeze(-1).masked_fill(ids == 0, -1e9)
-        ...         return self.out((scores.softmax(-1)[..., None] * x).sum(1))
-        >>> adapter = adapt(Pooled())
-        >>> run = adapter.run(torch.tensor([[1, 2, 3], [4, 5, 0]]))
-        >>> {site: tuple(weights.shape) for site, weights in run.attention.items()}
-        {'attention': (2, 3)}
-        >>> run.mask
-        tensor([[ True,  True,  True],
-                [ True,  True, False]])
-    """
-    check_options(model, call, logits, mask, output)
-    return TorchAdapter(model, site, call, logits, mask, embedding, output)
-
-
 @dataclass(frozen=True)
-class _State:
-    """What replay needs: the inputs and the features of the run."""
+class Options:
+    """What adapt() was told about a model."""
 
-    inputs: Any
+    site: str | None
+    mask: MaskRule | None
+    embedding: str | None
+    output: str
+
+
+@dataclass
+class State:
+    """What replay needs of a run.
+
+    Attributes:
+        request: What the run was asked for.
+        size: Number of instances.
+        features: Its features.
+        real: By site, which positions are no padding.
+        program: What depends on the attention, once it is recorded.
+        refusal: Why it could not be recorded.
+    """
+
+    request: Request
+    size: int
     features: Mapping[str, Tensor]
+    real: Mapping[str, Tensor]
+    program: Program | None
+    refusal: str
 
 
 class TorchAdapter:
@@ -114,9 +65,11 @@ class TorchAdapter:
     Attributes:
         model: The module, left exactly as it is.
         output: How its logits become probabilities.
+        mask_token_id: Id of the mask token, if ``mask`` was a tokenizer.
 
     Examples:
         >>> import torch
+        >>> from faithattn import adapt
         >>> from faithattn.paper.models import TextClassifier
         >>> adapter = adapt(TextClassifier(10), mask=lambda ids: ids > 3, output="sigmoid")
         >>> adapter
@@ -130,63 +83,88 @@ class TorchAdapter:
     def __init__(
         self,
         model: nn.Module,
-        site: str | None,
-        call: Call | None,
-        logits: Callable[[Any], Tensor] | None,
-        mask: MaskRule | None,
-        embedding: str | None,
-        output: str,
+        runner: Runner,
+        options: Options,
+        focus: frozenset[str] | None = None,
+        recording: bool = False,
     ) -> None:
         self.model = model
-        self.output = output
-        self._site = site
-        self._call = call
-        self._logits = logits or logits_of
-        self._mask = mask
-        self._embedding = embedding
+        self.output = options.output
+        self.mask_token_id: int | None = getattr(options.mask, "mask_token_id", None)
+        self._runner = runner
+        self._options = options
+        self._focus = focus
+        self._recording = recording
 
     def __repr__(self) -> str:
         return (
-            f"TorchAdapter({type(self.model).__name__}, site={self._site!r}, "
-            f"embedding={self._embedding!r}, output={self.output!r})"
+            f"TorchAdapter({type(self.model).__name__}, site={self._options.site!r}, "
+            f"embedding={self._options.embedding!r}, output={self.output!r})"
         )
 
     def run(
         self,
         inputs: Any,
         *,
-        attention: Mapping[str, Tensor] | None = None,
+        attention: Mapping[str, Override] | None = None,
         features: Mapping[str, Tensor] | None = None,
     ) -> Run:
         """Runs the model once, with attention or features replaced if given.
 
+        Args:
+            inputs: A tensor, tuple (positions) or mapping (keywords).
+            attention: By site, weights in the shape of the site, used as
+                given, or a function of the model's own weights.
+            features: By name, ``(B, L, E)``.
+
         Raises:
             AdapterError: If the model fails on these inputs, no site is found,
-                several are and none is chosen, or an override is never reached.
+                or an override is never reached.
             TypeError: If the inputs are no tensor, tuple or mapping and no
                 ``call`` was given.
             ValueError: If they hold no instance.
         """
-        logits, seen, embedded = self._forward(inputs, attention or {}, features or {})
-        embedded = choose_embedding(self._embedding, embedded, logits)
-        name, weights = choose_site(self._site, seen, embedded)
-        check_reached("attention", attention, {name})
-        check_reached("features", features, set(embedded))
-        mask = find_mask(self._mask, inputs, self._padding(embedded), weights)
-        return Run(logits, {name: weights}, mask, embedded, state=_State(inputs, embedded))
+        request = self._request(inputs, attention or {}, features or {})
+        done = self._runner.settled(request)
+        used = used_sites(self._runner, done)
+        done, used = self._with_features(done, used)
+        check_reached("attention", attention, {each.place.name for each in done.seen})
+        embedded = features_of(done, self._options.embedding)
+        check_reached("features", features, {each.name for each in embedded})
+        _check_depends(done.program)
+        positions = positions_of(done, used, embedded, self._options.mask, self._runner.plan)
+        values = {each.name: each.value for each in embedded}
+        state = State(done.request, done.size, values, positions.real, done.program, done.refusal)
+        weights = {each.place.name: shown(each) for each in used}
+        mask = positions.shared()
+        return Run(done.logits, weights, mask, values, supports_of(used), state)
 
     def replay(self, state: Any, attention: Mapping[str, Tensor]) -> Tensor:
-        """Logits ``(K, B, C)`` under attention ``(K, B, ...)``, one forward each."""
+        """Logits ``(K, B, C)`` under attention ``(K, B, ...)``.
+
+        Raises:
+            AdapterError: If the logits do not depend on the attention.
+            ValueError: If ``attention`` names no site.
+        """
         if not attention:
             raise ValueError("attention must name a site to replace; got none. Pass one tensor.")
         count = next(iter(attention.values())).shape[0]
+        names = frozenset(attention)
+        recorded = state.program is not None and frozenset(state.program.inputs) == names
+        if not recorded and not state.refusal and count > 1:
+            self._record(state, names)
+            recorded = state.program is not None
+        if recorded:
+            try:
+                return state.program(attention)  # type: ignore[no-any-return]
+            except Unrecordable as reason:
+                state.program, state.refusal = None, str(reason)
         alternatives = [{name: each[k] for name, each in attention.items()} for k in range(count)]
         return torch.stack([self._decode(state, each) for each in alternatives])
 
-    def _decode(self, state: Any, attention: Mapping[str, Tensor]) -> Tensor:
-        logits, seen, _ = self._forward(state.inputs, attention, state.features)
-        check_reached("attention", attention, {site.name for site, _ in seen})
-        return logits
+    def replayed_by(self, state: Any) -> str:
+        """How alternatives are computed: ``"recorded"`` or ``"whole forwards"``."""
+        return "whole forwards" if state.program is None else "recorded"
 
     def remove(self, inputs: Any, positions: Tensor) -> Any:
         """Deletes one position of each row from ids and masks; lengths become one less.
@@ -196,51 +174,148 @@ class TorchAdapter:
                 long, or count positions, so that deletion cannot adjust it.
             ValueError: If a position is outside the inputs.
         """
-        with torch.no_grad():
-            run = self.run(inputs)
-        mask = site_mask(run, next(iter(run.attention)))
-        real = real_positions(self._mask, inputs, self._padding(run.features), mask)
-        return delete_positions(inputs, positions, real)
+        inputs = with_special_tokens(inputs)
+        source = self._source(inputs)
+        ids, others = None, []
+        for name, each in self._runner.plan.sources.items():
+            value = None if each.path is None else tensor_at(inputs, each.path)
+            if value is not None and name == source.name:
+                ids = value
+            elif value is not None:
+                others.append(value)
+        rule = self._options.mask
+        mask = rule(inputs) if callable(rule) and not is_tokenizer(rule) else None
+        if isinstance(mask, Mapping):
+            mask = mask.get(source.name)
+        shape = (len(positions), source.length)
+        told = mask if isinstance(mask, Tensor) and mask.shape == shape else None
+        real = real_positions(rule, inputs, source, told, shape)
+        return delete_positions(inputs, positions, real, ids=ids, others=others, mask=told)
 
     def select(self, inputs: Any, rows: Tensor) -> Any:
         """Returns the given rows of the inputs."""
-        return select_rows(inputs, rows)
+        return select_rows(with_special_tokens(inputs), rows)
 
     def sites(self, inputs: Any) -> list[Site]:
-        """Every place that looks like attention for these inputs, in call order."""
-        logits, seen, embedded = self._forward(inputs, {}, {})
-        embedded = choose_embedding(self._embedding, embedded, logits)
-        return [site for site, _ in candidates(seen, embedded)]
+        """Every place that looks like attention for these inputs, in call order.
 
-    def _forward(
-        self, inputs: Any, attention: Mapping[str, Tensor], features: Mapping[str, Tensor]
-    ) -> tuple[Tensor, list[tuple[Site, Tensor]], dict[str, Tensor]]:
-        seen: list[tuple[Site, Tensor]] = []
-        embedded: dict[str, Tensor] = {}
+        Each says what speaks against it, and whether it would be used.
+        """
+        with torch.no_grad():
+            done = self._runner.settled(self._request(inputs, {}, {}, everything=True))
+            return described_sites(self._runner, done)
 
-        def visit(site: Site, value: Tensor) -> Tensor:
-            if site.kind == "embedding":
-                embedded[site.name] = feature(features.get(site.name), value, site)
-                return embedded[site.name]
-            if site.kind == "module" and any(other.name == site.name for other, _ in seen):
-                return value  # the attention is the softmax inside; this is what comes of it
-            used = replacement(attention.get(site.name), value, site)
-            seen.append((site, used))
-            return used
+    def focused(self, names: frozenset[str] | None, *, recording: bool) -> TorchAdapter:
+        """The same adapter, looking at these sites only; recording for a replay if asked."""
+        known = names or self._focus
+        return TorchAdapter(self.model, self._runner, self._options, known, recording)
 
-        outputs = [self._site] if self._is_output_site() else []
-        with evaluating(self.model), Tap(self.model, visit, [name for name in outputs if name]):
-            returned = called(self._call, self.model, inputs)
-        return self._logits(returned), seen, embedded
+    def _request(
+        self,
+        inputs: Any,
+        attention: Mapping[str, Override],
+        features: Mapping[str, Tensor],
+        *,
+        everything: bool = False,
+    ) -> Request:
+        plan = self._runner.plan
+        site = self._options.site
+        only = self._focus or (frozenset({site}) if site is not None else None)
+        if only is None and self._recording and plan.sole is not None:
+            only = frozenset({plan.sole})
+        only = None if everything else only
+        parts = parts_of(self._runner.module) if only else {}
+        return Request(
+            with_special_tokens(inputs),
+            only,
+            attention,
+            features,
+            record=self._recording and only is not None,
+            outputs=tuple(name for name in only or () if name in parts),
+            mask=self._options.mask,
+            tokens=plan.tokens.get(only),
+            continuous=plan.continuous.get(only),
+        )
 
-    def _is_output_site(self) -> bool:
-        """Whether the site names a submodule, whose output may be the attention."""
-        return self._site is not None and self._site in dict(self.model.named_modules())
+    def _with_features(self, done: Pass, used: list[Seen]) -> tuple[Pass, list[Seen]]:
+        """Another pass, with a feature for the sites, where no embedding is as long as they are."""
+        keys = shown(used[0]).shape[-1]
+        lengths = {each.value.shape[1] for each in done.found}
+        extra = {0, 1, 2} if used[0].place.kind == "multi_head" else {0}
+        if any(keys - more in lengths for more in extra) or self._options.embedding is not None:
+            return done, used
+        plan, only = self._runner.plan, done.request.only
+        found = [
+            path
+            for path, value in paths(done.request.inputs)
+            if value.is_floating_point()
+            and value.ndim == 3
+            and value.shape[:2] == (done.size, keys)
+        ]
+        if found:
+            plan.continuous[only] = found[0]
+            request = replace(done.request, continuous=found[0])
+        else:
+            with torch.no_grad():
+                request = replace(done.request, search=True, record=False, attention={})
+                shapes = self._runner.forward(request, done.size).shapes
+            places = [index for index, shape in enumerate(shapes) if shape[1] == keys]
+            if not places:
+                return done, used
+            plan.tokens[only] = places[0]
+            request = replace(done.request, tokens=places[0])
+        done = self._runner.settled(request)
+        return done, used_sites(self._runner, done)
 
-    def _padding(self, embedded: Mapping[str, Tensor]) -> int | None:
-        """The padding id that the chosen embedding declares."""
-        for name in embedded:
-            module = dict(self.model.named_modules()).get(name.split("#")[0])
-            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-                return module.padding_idx
-        return None
+    def _record(self, state: State, names: frozenset[str]) -> None:
+        """Runs the model once more to record what depends on these sites."""
+        kept = {name: each for name, each in state.request.attention.items() if name not in names}
+        request = replace(
+            state.request, only=names, attention=kept, features=state.features, record=True
+        )
+        done = self._runner.forward(request, state.size)
+        check_reached("attention", dict.fromkeys(names), {each.place.name for each in done.seen})
+        _check_depends(done.program)
+        state.program, state.refusal = done.program, done.refusal
+
+    def _decode(self, state: State, attention: Mapping[str, Tensor]) -> Tensor:
+        """Logits of one alternative, from a run of the whole model."""
+        request = replace(
+            state.request,
+            attention={**state.request.attention, **attention},
+            features=state.features,
+            record=False,
+        )
+        done = self._runner.forward(request, state.size)
+        check_reached("attention", attention, {each.place.name for each in done.seen})
+        return done.logits
+
+    def _source(self, inputs: Any) -> Source:
+        """Where the positions come from that a deletion is about."""
+        plan = self._runner.plan
+        if not plan.sources:
+            with torch.no_grad():
+                self.run(inputs)
+        only = self._request(inputs, {}, {}).only or frozenset({plan.sole or ""})
+        names = {plan.feature_of[site] for site in only if site in plan.feature_of}
+        names = names or set(plan.sources)
+        for name in sorted(names):
+            source = plan.sources[name]
+            value = None if source.path is None else tensor_at(inputs, source.path)
+            if len(names) == 1 and value is not None and value.ndim > 1:
+                ids = None if value.is_floating_point() else value
+                return replace(source, ids=ids, length=value.shape[1])
+        raise AdapterError(
+            "model must take the positions as ids or a continuous input, for a deletion; got "
+            f"features {sorted(plan.sources) or 'none'} that come from elsewhere. "
+            "Name another removal such as 'zero_embedding', or write an adapter with remove()."
+        )
+
+
+def _check_depends(program: Program | None) -> None:
+    """Raises for a site whose weights never reach the logits."""
+    if program is not None and set(program.unused) == set(program.inputs):
+        raise AdapterError(
+            "logits must depend on the attention; got none that does on "
+            f"{', '.join(map(repr, program.inputs))}. Name the site that the model uses."
+        )

@@ -1,0 +1,133 @@
+"""Where the positions of a feature come from: which of the inputs, which ids, which padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from faithattn.adapters.inputs.structure import is_integer
+
+SPECIAL = "special_tokens_mask"
+# What a tokenizer gives besides the model's inputs.
+_ONLY_TOKENIZERS = (SPECIAL, "offset_mapping", "overflow_to_sample_mapping", "length")
+
+Path = tuple[Any, ...]  # keys and indices that lead to a tensor in the inputs; () is the inputs
+
+
+@dataclass(frozen=True)
+class Source:
+    """The positions that a feature has.
+
+    Attributes:
+        name: Name of the feature; "" where there is none.
+        length: Number L of positions.
+        ids: Ids ``(B, L)`` that were embedded; None where the input is continuous.
+        padding: Id of the padding that the embedding declares.
+        path: Where the ids or values are in the inputs; None if not found there.
+    """
+
+    name: str
+    length: int
+    ids: Tensor | None = None
+    padding: int | None = None
+    path: Path | None = None
+
+    @property
+    def of_decoder(self) -> bool:
+        """Whether the positions are those of a decoder's input."""
+        return bool(self.path) and str((self.path or ("",))[0]).startswith("decoder_")
+
+
+def paths(inputs: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
+    """Every tensor in the inputs and the way to it, in order."""
+    if isinstance(inputs, Tensor):
+        yield path, inputs
+    elif isinstance(inputs, Mapping):
+        for key, each in inputs.items():
+            yield from paths(each, (*path, key))
+    elif isinstance(inputs, tuple | list):
+        for index, each in enumerate(inputs):
+            yield from paths(each, (*path, index))
+
+
+def find_path(inputs: Any, value: Tensor, taken: set[Path]) -> Path | None:
+    """The way to ids in the inputs: the tensor itself, one with the same content, or the only one.
+
+    The last is for models that change their ids before they embed them.
+    """
+    same, alike = None, []
+    for path, each in paths(inputs):
+        if each is value:
+            return path
+        if path in taken or each.shape != value.shape or not is_integer(each):
+            continue
+        alike.append(path)
+        if same is None and _equal(each, value):
+            same = path
+    if same is None:
+        named = [path for path in alike if path and path[-1] == "input_ids"]
+        same = named[0] if named else (alike[0] if len(alike) == 1 else None)
+    return same
+
+
+def tensor_at(inputs: Any, path: Path) -> Tensor | None:
+    """The tensor at the end of a way, None if the inputs have another structure."""
+    for known, each in paths(inputs):
+        if known == path:
+            return each
+    return None
+
+
+def replaced_at(inputs: Any, path: Path, value: Tensor) -> Any:
+    """The inputs with another tensor at the end of a way."""
+    if not path:
+        return value
+    key, rest = path[0], path[1:]
+    if isinstance(inputs, Mapping):
+        return {
+            name: replaced_at(each, rest, value) if name == key else each
+            for name, each in inputs.items()
+        }
+    changed = [
+        replaced_at(each, rest, value) if index == key else each
+        for index, each in enumerate(inputs)
+    ]
+    kind: Any = type(inputs)
+    return kind(*changed) if hasattr(inputs, "_fields") else kind(changed)
+
+
+def with_special_tokens(inputs: Any) -> Any:
+    """A tokenizer's output as a mapping that tells its special tokens itself.
+
+    A fast tokenizer keeps them beside the tensors, where a selection of rows
+    or a deletion would lose them.
+    """
+    encodings = getattr(inputs, "encodings", None)
+    if not encodings or not isinstance(inputs, Mapping) or SPECIAL in inputs:
+        return inputs
+    ids = inputs.get("input_ids")
+    told = [encoding.special_tokens_mask for encoding in encodings]
+    if not isinstance(ids, Tensor) or ids.shape != (len(told), len(told[0])):
+        return inputs
+    return {**inputs, SPECIAL: torch.tensor(told, device=ids.device)}
+
+
+def without_extras(inputs: Mapping[str, Any], accepted: frozenset[str] | None) -> dict[str, Any]:
+    """What a model is called with: no keys that only a tokenizer's caller uses."""
+    if accepted is None:
+        return {key: each for key, each in inputs.items() if key != SPECIAL}
+    return {
+        key: each for key, each in inputs.items() if key in accepted or key not in _ONLY_TOKENIZERS
+    }
+
+
+def _equal(first: Tensor, second: Tensor) -> bool:
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return False
+    if any(torch._C._functorch.is_functorch_wrapped_tensor(each) for each in (first, second)):
+        return False  # their content is not one tensor's
+    return first.device == second.device and torch.equal(first, second)

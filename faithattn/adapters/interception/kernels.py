@@ -1,0 +1,129 @@
+"""Attention kernels written out, so that the weights are on the way to the output."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# A score this far below the best of its row is a mask, whatever number stands for -infinity.
+_MASKED_BELOW = 5000.0
+
+
+def _without_dispatch(function: Any) -> Any:
+    """A copy of a function of torch.nn.functional whose inner calls a mode can see.
+
+    The original hands itself to the mode and then runs with the mode off.
+    """
+    names = {**F.__dict__, "has_torch_function": lambda *_: False}
+    copy = types.FunctionType(
+        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+multi_head_attention = _without_dispatch(F.multi_head_attention_forward)
+_PARAMETERS = F.multi_head_attention_forward.__code__.co_varnames
+
+
+def argument(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """An argument of multi_head_attention_forward, None where it was left out."""
+    place = _PARAMETERS.index(name)
+    return args[place] if place < len(args) else kwargs.get(name)
+
+
+def repeat_heads(query: Tensor, other: Tensor) -> Tensor:
+    """Keys or values of grouped queries, one for each query head."""
+    if query.ndim < 3 or other.shape[-3] == query.shape[-3]:
+        return other
+    return other.repeat_interleave(query.shape[-3] // other.shape[-3], -3)
+
+
+def sdpa_weights(
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """Weights of scaled_dot_product_attention; a row that may use no key is zero.
+
+    Half precision is computed in single, as the fused kernels do.
+    """
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    left, right = (query.float(), key.float()) if half else (query, key)
+    scores = torch.matmul(left * scale, right.transpose(-2, -1))
+    if is_causal:
+        scores = scores + _additive(_causal(query, key), scores.dtype)
+    if mask is None:
+        return scores.softmax(-1)
+    bias = _additive(mask, scores.dtype) if mask.dtype == torch.bool else mask
+    closed = (bias == -math.inf).all(-1, keepdim=True)
+    if not _any(closed):
+        return (scores + bias).softmax(-1)
+    # Only rows that may use no key pay for being put to zero.
+    return (scores + bias.masked_fill(closed, 0)).softmax(-1) * ~closed
+
+
+def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """A boolean mask as numbers to add, in its own shape, which is the smallest."""
+    return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, -math.inf)
+
+
+def _any(flags: Tensor) -> bool:
+    """Whether any flag is set; True where torch.func hides the content."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(flags) or bool(flags.any())
+
+
+def sdpa_support(
+    weights: Tensor, query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool
+) -> Tensor:
+    """Keys that each row may use, shaped like the weights."""
+    allowed = torch.ones_like(weights, dtype=torch.bool)
+    if is_causal:
+        allowed = allowed & _causal(query, key)
+    if mask is not None:
+        open_ = mask if mask.dtype == torch.bool else mask > -_MASKED_BELOW
+        allowed = allowed & open_
+    return allowed
+
+
+def softmax_support(scores: Tensor, dim: int) -> Tensor:
+    """Keys whose score is no stand-in for -infinity."""
+    return scores > scores.amax(dim, keepdim=True) - _MASKED_BELOW
+
+
+def flex_weights(
+    query: Tensor, key: Tensor, score_mod: Callable[..., Tensor], mask_mod: Any, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Weights of flex attention and the keys that each row may use."""
+    scores = torch.matmul(query * scale, repeat_heads(query, key).transpose(-2, -1))
+    size, heads, rows, columns = scores.shape
+    places = [torch.arange(n, device=scores.device) for n in (size, heads, rows, columns)]
+    scores = _over_places(score_mod, first=True)(scores, *places)
+    allowed = torch.ones_like(scores, dtype=torch.bool)
+    if mask_mod is not None:
+        allowed = _over_places(mask_mod, first=False)(*places).expand_as(scores)
+    return torch._safe_softmax(scores.masked_fill(~allowed, -math.inf), -1), allowed
+
+
+def _over_places(function: Callable[..., Tensor], *, first: bool) -> Callable[..., Tensor]:
+    """Applies a function of (score,) batch, head, query and key to every place."""
+    lead: tuple[int, ...] = (0,) if first else ()
+    for place in (3, 2, 1, 0):
+        dims: list[int | None] = [None] * 4
+        dims[place] = 0
+        function = torch.vmap(function, in_dims=(*lead, *dims))
+    return function
+
+
+def _causal(query: Tensor, key: Tensor) -> Tensor:
+    ones = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device)
+    return ones.tril()

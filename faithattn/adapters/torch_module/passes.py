@@ -1,0 +1,255 @@
+"""Forward passes of a module: one, and as many as it takes to read what was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from faithattn.adapters.inputs.masks import known_real
+from faithattn.adapters.inputs.source import (
+    Path,
+    Source,
+    find_path,
+    paths,
+    replaced_at,
+    tensor_at,
+)
+from faithattn.adapters.inputs.structure import batch_size, described, select_rows
+from faithattn.adapters.interception.guards import eager
+from faithattn.adapters.interception.layout import Axes, compare_axes
+from faithattn.adapters.interception.tap import Tap
+from faithattn.adapters.replay.program import Program
+from faithattn.adapters.replay.recorder import Recorder
+from faithattn.adapters.replay.refusal import Unrecordable
+from faithattn.adapters.state import evaluating, parts_of
+from faithattn.adapters.torch_module.calls import Call, Override, called, feature, logits_of
+from faithattn.adapters.torch_module.forward import Embedded, Forward, Seen
+from faithattn.adapters.torch_module.plan import Plan
+from faithattn.adapters.torch_module.tokens import TokenLogits
+from faithattn.errors import AdapterError
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a pass is asked for.
+
+    Attributes:
+        inputs: What the model is called with.
+        only: Names of the sites to look at; None for all.
+        attention: Replacements by site.
+        features: Replacements by feature.
+        record: Whether to record what depends on the sites ``only``.
+        outputs: Submodules whose output may be the attention or the feature.
+        mask: The caller's rule for masks, which tells the last real token.
+        tokens: Which of the results (B, L, E) is the feature, if none is embedded.
+        continuous: The way to the input that is the feature, if one is.
+        search: Whether to note the results (B, L, E) for a choice among them.
+    """
+
+    inputs: Any
+    only: frozenset[str] | None = None
+    attention: Mapping[str, Override] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    record: bool = False
+    outputs: tuple[str, ...] = ()
+    mask: Any = None
+    tokens: int | None = None
+    continuous: Path | None = None
+    search: bool = False
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass gave."""
+
+    request: Request
+    size: int
+    logits: Tensor
+    seen: list[Seen]
+    found: list[Embedded]
+    shapes: list[tuple[int, ...]]
+    program: Program | None
+    refusal: str
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A module and how it is called."""
+
+    module: nn.Module
+    call: Call | None
+    logits: Callable[[Any], Tensor] | None
+    embedding: str | None
+    plan: Plan
+
+    def settled(self, request: Request) -> Pass:
+        """A pass whose layouts are certain, repeated if the first guess was not."""
+        size = batch_size(request.inputs) or 1
+        done = self.forward(request, size)
+        if done.logits.ndim > 1 and done.logits.shape[0] != size:
+            size = self._size_of(done, size)
+            done = self.forward(request, size)
+        learned = self._layouts(done)
+        if not learned:
+            return done
+        self.plan.axes = {**self.plan.axes, **learned}
+        guessed = {each.place.name: each.axes for each in done.seen}
+        guessed |= {each.name: Axes(each.axis) for each in done.found}
+        if all(guessed.get(name) == axes for name, axes in learned.items()):
+            return done
+        return self.forward(request, size)
+
+    def forward(self, request: Request, size: int) -> Pass:
+        """One pass of the module in eval mode, under a tap."""
+        recorder = Recorder() if request.record else None
+        watch = Forward(
+            size,
+            request.only,
+            request.attention,
+            request.features,
+            self.plan.axes,
+            recorder,
+            self._feature_output(),
+            request.tokens,
+        )
+        inputs = self._with_leaves(request, watch)
+        tap = Tap(
+            self.module,
+            watch,
+            outputs=[*request.outputs, *filter(None, [self._feature_output()])],
+            results=request.tokens is not None or request.search,
+        )
+        try:
+            with eager(), evaluating(self.module), tap:
+                returned = called(self.call, self.module, inputs)
+                watch.returned = True
+                logits = self._logits(returned, watch, request)
+            program, refusal = _finished(recorder, logits)
+        finally:
+            if recorder is not None:
+                recorder.abandon()
+        return Pass(request, size, logits, watch.seen, watch.found, watch.shapes, program, refusal)
+
+    def _feature_output(self) -> str | None:
+        """The submodule whose output is the feature, where that is no embedding."""
+        if self.embedding is None:
+            return None
+        part = parts_of(self.module).get(self.embedding)
+        return None if part is None or isinstance(part, nn.Embedding) else self.embedding
+
+    def _with_leaves(self, request: Request, watch: Forward) -> Any:
+        """The inputs, with the continuous one that is a feature replaced by a leaf."""
+        inputs = request.inputs
+        path = request.continuous
+        value = None if path is None else tensor_at(inputs, path)
+        if path is None or value is None:
+            return inputs
+        name = input_name(path)
+        leaf = feature(request.features.get(name), value, name)
+        watch.found.append(Embedded(name, leaf, None, None, 0, 0, True))
+        return replaced_at(inputs, path, leaf)
+
+    def _logits(self, returned: Any, watch: Forward, request: Request) -> Tensor:
+        """The logits in what the model returned, ``(B, C)``."""
+        if isinstance(self.logits, TokenLogits):
+            return self.logits.take(returned, lambda length: self._real(watch, request, length))
+        logits = (self.logits or logits_of)(returned)
+        if self.logits is None and logits.ndim == 3:
+            raise AdapterError(
+                f"logits must have shape (B, C); got {tuple(logits.shape)}, one row for every "
+                "position. Choose one with adapt(model, logits=token_logits(-1)) or "
+                "logits=lambda returned: returned.logits[:, 0]."
+            )
+        return logits
+
+    def _real(self, watch: Forward, request: Request, length: int) -> Tensor | None:
+        """Which of the positions of a sequence of logits are no padding, if that is known."""
+        sources = [
+            source_of(each, request.inputs, set())
+            for each in watch.found
+            if each.value.shape[1] == length
+        ]
+        sources.sort(key=lambda source: not source.of_decoder)
+        for source in sources:
+            known = known_real(
+                request.mask if isinstance(request.mask, int) else None,
+                request.inputs,
+                source,
+                (watch.size, length),
+            )
+            if known is not None:
+                return known
+        return None
+
+    def _size_of(self, done: Pass, size: int) -> int:
+        """The number of instances by the logits, where the inputs say another."""
+        if self.call is None:
+            raise AdapterError(
+                f"inputs must hold the {done.logits.shape[0]} instances of the logits on "
+                f"dimension 0; got {described(done.request.inputs)}. Turn them where the model is "
+                "called: adapt(model, call=lambda model, inputs: model(inputs.T))."
+            )
+        return done.logits.shape[0] if done.logits.shape[0] else size
+
+    def _layouts(self, done: Pass) -> dict[str, Axes]:
+        """Finds by a second run on one instance what the shapes alone do not tell."""
+        unsure = [each for each in done.seen if not each.sure and each.axes is not None]
+        turned = [each for each in done.found if not each.sure]
+        if not unsure and not turned:
+            return {}
+        row, copies = (done.size - 1, 1) if done.size > 1 else (0, 2)
+        rows = torch.full((copies,), row)
+        names = frozenset(each.place.name for each in unsure)
+        request = replace(done.request, only=names, attention={}, features={}, record=False)
+        try:
+            with torch.no_grad():
+                alone = self.forward(
+                    replace(request, inputs=select_rows(request.inputs, rows)), copies
+                )
+        except (AdapterError, TypeError, ValueError):
+            return {}
+        raw = {each.place.name: each.raw for each in alone.seen}
+        learned = {}
+        for each in unsure:
+            name = each.place.name
+            found = compare_axes(each.raw, raw[name], done.size, row, copies) if name in raw else []
+            if each.axes in found:
+                learned[name] = each.axes
+            elif found:
+                learned[name] = found[0]
+            else:
+                learned[name] = Axes(-1)  # no reading agrees: the layout stays unknown
+        shapes = {each.name: each.raw_shape for each in alone.found}
+        for embedded in turned:
+            if embedded.name in shapes:
+                learned[embedded.name] = Axes(0 if shapes[embedded.name][0] == copies else 1)
+        return {name: axes for name, axes in learned.items() if axes is not None}
+
+
+def source_of(embedded: Embedded, inputs: Any, taken: set[Any]) -> Source:
+    """Where the positions of a feature come from."""
+    ids = embedded.ids
+    if ids is None:
+        ways = [path for path, _ in paths(inputs) if input_name(path) == embedded.name]
+        path = ways[0] if ways else None
+    else:
+        path = find_path(inputs, ids, taken)
+    return Source(embedded.name, embedded.value.shape[1], ids, embedded.padding, path)
+
+
+def input_name(path: tuple[Any, ...]) -> str:
+    """The name of a continuous input as a feature."""
+    return ".".join(map(str, path)) or "inputs"
+
+
+def _finished(recorder: Recorder | None, logits: Tensor) -> tuple[Program | None, str]:
+    if recorder is None:
+        return None, ""
+    try:
+        return recorder.finish(logits), ""
+    except Unrecordable as reason:
+        return None, str(reason)

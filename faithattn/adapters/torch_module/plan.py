@@ -1,0 +1,45 @@
+"""What is learned about a model's calls on the way, and kept for the next run."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from faithattn.adapters.inputs.source import Path, Source
+from faithattn.adapters.interception.layout import Axes
+
+Names = frozenset[str] | None
+
+
+@dataclass
+class Plan:
+    """Found by earlier runs; each entry is checked against the run that uses it.
+
+    Attributes:
+        axes: By site or embedding, where the instances are.
+        tokens: By the sites looked at, which result (B, L, E) is their feature.
+        continuous: By the sites looked at, the way to the input that is.
+        follows: By site, whether its keys follow the length of the input.
+        sole: Name of the only site, once it is known.
+        sources: Where the positions of each feature come from, without the ids.
+        feature_of: By site, the feature whose positions are its keys.
+    """
+
+    axes: Mapping[str, Axes] = field(default_factory=dict)
+    tokens: dict[Names, int] = field(default_factory=dict)
+    continuous: dict[Names, Path] = field(default_factory=dict)
+    follows: dict[str, bool] = field(default_factory=dict)
+    sole: str | None = None
+    sources: dict[str, Source] = field(default_factory=dict)
+    feature_of: dict[str, str] = field(default_factory=dict)
+
+
+_plans: WeakKeyDictionary[nn.Module, dict[Hashable, Plan]] = WeakKeyDictionary()
+
+
+def plan_of(model: nn.Module, options: Hashable) -> Plan:
+    """The plan of a module under these options: a second adapter knows what the first learned."""
+    return _plans.setdefault(model, {}).setdefault(options, Plan())
