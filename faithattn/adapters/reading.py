@@ -121,14 +121,16 @@ def read(
     ``replay`` announces that alternatives will be asked for, to adapters that
     can prepare for them.
     """
-    adapter = as_adapter(model)
+    adapter, asked = as_adapter(model), view
     if isinstance(adapter, TorchAdapter):
+        view = adapter.recalled(view)
         names = None if view is None or view.names is None else frozenset(view.names)
         adapter = adapter.focused(names, recording=replay)
     run = adapter.run(inputs)
     validate_run(run, support=False)  # choosing rows checks that of the chosen sites
     rows = choose_rows(run, view)
     if isinstance(adapter, TorchAdapter):
+        adapter.remember(asked, rows.view)
         adapter = adapter.focused(frozenset(rows.attention), recording=False)
     output = resolve_output(getattr(adapter, "output", "auto"), run.logits.shape[-1])
     outputs = probabilities(run.logits.detach(), output)

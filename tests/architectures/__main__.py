@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 import torch
 
@@ -37,9 +38,10 @@ def main() -> None:
 def quiet() -> None:
     """No progress bars and remarks of other libraries between the rows."""
     try:
-        from transformers.utils import logging
+        from transformers.utils import logging as imported
     except ImportError:
         return
+    logging: Any = imported
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from faithattn import (
+    AdapterError,
     AttentionView,
     adapt,
     adversarial_attention,
@@ -91,12 +92,12 @@ def gradient(case: Case) -> str:
         alone = read(adapter, entry.inputs, view_of(case)).run  # as the tests ask for it
         hand = by_hand(entry)
         ours = _gradients(run.logits, list(run.attention.values()))
-        ours += _gradients(alone.logits, [alone.features[entry.feature_name]])
-        theirs = _gradients(
-            hand.logits, [*(hand.attention[name] for name in run.attention), _feature(hand)]
-        )
-    theirs[-1] = _turned(theirs[-1], ours[-1]) * entry.feature_scale
-    assert ours[-1].abs().max() > 0, "no gradient"
+        theirs = _gradients(hand.logits, [hand.attention[name] for name in run.attention])
+        if entry.feature_name:
+            ours += _gradients(alone.logits, [alone.features[entry.feature_name]])
+            felt = _gradients(hand.logits, [_feature(hand)])[0] * entry.feature_scale
+            theirs.append(_turned(felt, ours[-1]))
+            assert ours[-1].abs().max() > 0, "no gradient for the feature"
     assert ours[list(run.attention).index(site_of(case))].abs().max() > 0, "none for the attention"
     scale = [max(1.0, float(each.abs().max())) for each in theirs]
     gaps = [
@@ -130,6 +131,7 @@ def replay(case: Case) -> str:
         theirs = torch.stack(
             [adapter_of(case).run(entry.inputs, attention={site: each}).logits for each in kept]
         )
+    assert reading.replayed == entry.replayed, f"replayed by {reading.replayed}"
     return f"{_within((ours - theirs).abs().max(), 1e-5)} {reading.replayed}"
 
 
@@ -139,28 +141,39 @@ def view_of(case: Case) -> AttentionView:
 
 
 def tests(case: Case) -> str:
-    """The four published tests run, and what they leave undefined is nan."""
+    """The four published tests run, and what they leave undefined is nan and counted."""
     entry, adapter = build(case), adapter_of(case)
+    given: dict[str, Any] = {"view": entry.view}
+    taus = [loo_correlation(adapter, entry.inputs, removal=entry.removal, **given)]
+    if entry.feature_name:
+        taus.append(gradient_correlation(adapter, entry.inputs, **given))
+    else:
+        _refused(lambda: gradient_correlation(adapter, entry.inputs, **given))
+    shuffled = permutation_test(adapter, entry.inputs, n_permutations=5, seed=0, **given)
+    given |= {"n_adversaries": 2, "n_steps": 5, "seed": 0}
+    found = adversarial_attention(adapter, entry.inputs, **given)
     size = weights_of(case)[site_of(case)].shape[0]
-    given = {"view": entry.view}
-    results: list[Any] = [
-        gradient_correlation(adapter, entry.inputs, **given),
-        loo_correlation(adapter, entry.inputs, removal=entry.removal, **given),
-        permutation_test(adapter, entry.inputs, n_permutations=5, seed=0, **given),
-        adversarial_attention(adapter, entry.inputs, n_adversaries=2, n_steps=5, seed=0, **given),
-    ]
-    shapes = [(size,), (size,), (size, 5), (size, 2)]
-    values = [getattr(each, name) for each, name in zip(results, _VALUES, strict=True)]
+    values = [*(tau.statistic for tau in taus), shuffled.tvd, found.jsd]
+    shapes = [*((size,) for _ in taus), (size, 5), (size, 2)]
     assert [tuple(each.shape) for each in values] == shapes
     assert not any(each.isinf().any() for each in values)
+    assert (shuffled.tvd > 0).any(), "no shuffle changes anything"
     undefined = sum(int(each.isnan().sum()) for each in values)
-    assert undefined == sum(each.summary().overall.undefined for each in results[:2])
-    assert (results[2].tvd >= 0).all()
-    assert (results[2].tvd > 0).any(), "no shuffle changes anything"
-    return f"✓ ({undefined} undefined)" if undefined else "✓"
+    results: list[Any] = [*taus, shuffled, found]
+    counted = sum(each.summary().overall.undefined for each in results)
+    assert (undefined == 0) == (counted == 0)
+    remark = "" if entry.feature_name else " but for gradients: no feature"
+    return f"✓{remark}{f', {undefined} undefined' if undefined else ''}"
 
 
-_VALUES = ("statistic", "statistic", "tvd", "jsd")
+def _refused(test: Callable[[], Any]) -> None:
+    """A test that needs a feature says so where a model has none."""
+    try:
+        test()
+    except AdapterError as error:
+        assert "features" in str(error)
+    else:
+        raise AssertionError("there is a feature after all")
 
 
 def plain(case: Case) -> str:
@@ -214,7 +227,12 @@ def _gradients(logits: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     """Of a fixed mixture of the logits; zero where nothing depends on an input."""
     mixture = torch.linspace(-1, 2, logits.numel()).view(logits.shape)
     total = (logits * mixture).sum()
-    return list(torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True))
+    options: dict[str, Any] = {
+        "allow_unused": True,
+        "materialize_grads": True,
+        "retain_graph": True,
+    }
+    return list(torch.autograd.grad(total, inputs, **options))
 
 
 def _feature(hand: Hand) -> Tensor:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from faithattn.errors import AdapterError
 
 _CHECKPOINT = "torch/utils/checkpoint.py"
+_OWN_BACKWARD = "torch/autograd/function.py"
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -41,6 +44,12 @@ def refuse_hidden(model: nn.Module, *, chosen: bool) -> None:
                 f"got {type(part).__name__} at {name or 'the model itself'!r}. "
                 "Adapt the module it was made from, or name a site outside it with adapt(model, site=...)."
             )
+        if isinstance(part, LazyModuleMixin) and part.has_uninitialized_params():
+            raise AdapterError(
+                "model must have all its weights; "
+                f"got {type(part).__name__} at {name or 'the model itself'!r}, which makes them "
+                "when it is first called. Call model(inputs) once before."
+            )
         if isinstance(part, nn.DataParallel) and len(part.device_ids) > 1:
             raise AdapterError(
                 "model must run in one thread; "
@@ -49,32 +58,68 @@ def refuse_hidden(model: nn.Module, *, chosen: bool) -> None:
             )
 
 
+class _Eager:
+    """Runs compiled functions as they were written while anyone asks for it.
+
+    The stance is that of all threads, so only the first to come takes it and
+    only the last to leave gives the caller's back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._stance: Any = None
+
+    def enter(self) -> None:
+        """Takes the stance, where anything can be compiled."""
+        with self._lock:
+            if self._stance is None and "torch._dynamo" in sys.modules:
+                self._stance = torch.compiler.set_stance("force_eager")
+            self._users += 1
+
+    def leave(self) -> None:
+        """Gives the stance back with the last user."""
+        with self._lock:
+            self._users -= 1
+            if not self._users and self._stance is not None:
+                stance, self._stance = self._stance, None
+                stance.__exit__(None, None, None)
+
+
+_eager = _Eager()
+
+
 @contextmanager
 def eager() -> Iterator[None]:
     """Runs compiled functions as they were written; a no-op where nothing is compiled."""
-    with _stance():
+    _eager.enter()
+    try:
         yield
+    finally:
+        _eager.leave()
 
 
-def _stance() -> AbstractContextManager[Any]:
-    if "torch._dynamo" not in sys.modules:
-        return nullcontext()
-    return torch.compiler.set_stance("force_eager")
+def refuse_recomputed(frame: FrameType | None, base: FrameType | None, name: str) -> None:
+    """Raises where gradients would not go through weights that a forward computes.
 
-
-def inside_checkpoint(frame: FrameType | None) -> bool:
-    """Whether a caller of this frame is torch.utils.checkpoint."""
-    while frame is not None:
-        if frame.f_code.co_filename.endswith(_CHECKPOINT):
-            return True
+    Args:
+        frame: Who computes them.
+        base: Who runs the model: what its callers do is their affair.
+        name: Name and line for the message.
+    """
+    while frame is not None and frame is not base:
+        file = frame.f_code.co_filename
+        if file.endswith(_CHECKPOINT):
+            raise AdapterError(
+                f"model must not checkpoint activations where gradients are taken; got {name} "
+                "inside torch.utils.checkpoint, whose backward computes them again, unseen. "
+                "Turn it off, for instance with model.gradient_checkpointing_disable(), or run "
+                "under torch.no_grad()."
+            )
+        if file.endswith(_OWN_BACKWARD) and not torch.is_grad_enabled():
+            raise AdapterError(
+                f"model must compute attention where gradients can follow it; got {name} inside a "
+                "torch.autograd.Function, whose own backward knows nothing of a replacement. "
+                "Write its forward out, or run under torch.no_grad()."
+            )
         frame = frame.f_back
-    return False
-
-
-def refuse_checkpoint(name: str, where: str) -> NoReturn:
-    """Raises: the backward pass would compute the attention again, unseen."""
-    raise AdapterError(
-        f"model must not checkpoint activations where gradients are taken; got {name!r} ({where}) "
-        "inside torch.utils.checkpoint. Turn it off, for instance with "
-        "model.gradient_checkpointing_disable()."
-    )

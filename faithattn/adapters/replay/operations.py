@@ -11,6 +11,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from faithattn.adapters.replay.geometry import Geometry
+from faithattn.adapters.replay.memory import Slot
 from faithattn.adapters.replay.refusal import (
     Traits,
     Unrecordable,
@@ -20,8 +21,8 @@ from faithattn.adapters.replay.refusal import (
     tensors_in,
     traits,
 )
-from faithattn.adapters.replay.rules import Call, replayed, without_writing
-from faithattn.adapters.replay.tape import Node, Slot, Tape
+from faithattn.adapters.replay.rules import VIEWS_IN_PLACE, Call, replayed, without_writing
+from faithattn.adapters.replay.tape import Node, Tape
 
 _as_strided = torch.ops.aten.as_strided.default
 _detach = torch.ops.aten.detach.default
@@ -34,6 +35,7 @@ class Pending:
     call: Call | None
     view: Slot | None = None  # the value of the result, where it is known already
     written: tuple[Tensor, Geometry] | None = None
+    turned: Tensor | None = None  # it becomes a view of itself
     fixed: tuple[int, ...] = ()  # results that do not depend on the attention
     sized: bool = False  # integers among the results are sizes
     detaches: bool = False
@@ -75,6 +77,9 @@ class Operations:
             return None
         check_call(known, args, kwargs, self._tape.depends)
         self._check_gradients(tensors)
+        if func in VIEWS_IN_PLACE:
+            call = VIEWS_IN_PLACE[func], self._encode(args), self._encode(kwargs)
+            return Pending(call, turned=args[0])
         if written:
             return self._writing(func, args, kwargs, written)
         if func is _as_strided:
@@ -96,6 +101,10 @@ class Operations:
             self._tape.alias(result, pending.view)
         elif pending.written is not None:
             self._after_writing(pending, *pending.written)
+        elif pending.turned is not None and pending.call is not None:
+            slot = self._tape.new_slot(pending.turned.shape, 0)
+            self._add(pending.call, (slot,), True)
+            self._tape.alias(pending.turned, slot)
         elif pending.call is not None:
             single = isinstance(result, Tensor)
             if not single and not isinstance(result, tuple | list):
@@ -170,9 +179,10 @@ class Operations:
         if not self._silent:
             return
         for tensor in tensors:
-            if tensor.requires_grad and self._tape.depends(tensor):  # noqa: SIM102
-                if self._tape.slot(tensor) in self._silent:
-                    raise Unrecordable("A custom autograd function depends on the attention.")
+            # A mere view made without gradients says requires_grad, but has no origin.
+            origin = tensor.grad_fn is not None and self._tape.depends(tensor)
+            if origin and self._tape.slot(tensor) in self._silent:
+                raise Unrecordable("A custom autograd function depends on the attention.")
 
 
 def _written(known: Traits, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from faithattn._memory import chunk_size
 from faithattn.adapters.replay.agreement import agree
+from faithattn.adapters.replay.memory import Guard, Slot
 from faithattn.adapters.replay.refusal import Unrecordable
+from faithattn.adapters.replay.rules import can_batch
 from faithattn.adapters.replay.simplify import simplify
 from faithattn.adapters.replay.steps import Steps
-from faithattn.adapters.replay.tape import Guard, Slot, Tape
+from faithattn.adapters.replay.tape import Tape
 
 # One chunk's largest intermediate should stay in a cache: beyond, batching costs more than the
 # calls it saves.
@@ -54,7 +56,8 @@ class Program:
         }
         self._steps = Steps(nodes, list(inputs.values()), output, constants, tape.sizes)
         self._differentiable = differentiable
-        self._chunked: bool | None = None  # whether batching works; None until it was tried
+        rules = all(can_batch(node.function) for node in nodes)
+        self._chunked = None if rules else False  # whether batching works; None: not tried yet
         self._devices = {value.device.type for value in constants.values()}
 
     def __call__(self, attention: Mapping[str, Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from faithattn.adapters.replay.listener import Listener, modes
+from faithattn.adapters.replay.memory import Guard, Slot
 from faithattn.adapters.replay.operations import Operations
 from faithattn.adapters.replay.program import Program
 from faithattn.adapters.replay.refusal import (
@@ -21,7 +22,7 @@ from faithattn.adapters.replay.refusal import (
     tensors_in,
     traits,
 )
-from faithattn.adapters.replay.tape import Guard, Slot, Tape
+from faithattn.adapters.replay.tape import Tape
 
 
 @dataclass(frozen=True)

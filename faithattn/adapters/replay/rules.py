@@ -69,6 +69,20 @@ def _functional(func: OpOverload[Any, Any]) -> OpOverload[Any, Any]:
     return twin
 
 
+def can_batch(function: Callable[..., Any]) -> bool:
+    """True if ``torch.func.vmap`` has a rule, and need not loop, for what a node calls."""
+    if isinstance(function, partial):
+        function = function.args[0]
+    return not isinstance(function, OpOverload) or _has_rule(function)
+
+
+@cache
+def _has_rule(func: OpOverload[Any, Any]) -> bool:
+    keys = ("FuncTorchBatched", "FuncTorchBatchedDecomposition", "CompositeImplicitAutograd")
+    name = func.name()  # type: ignore[no-untyped-call]
+    return any(torch._C._dispatch_has_kernel_for_dispatch_key(name, key) for key in keys)
+
+
 def _kept(func: Callable[..., Tensor], dtype: torch.dtype, *args: Any, **kwargs: Any) -> Tensor:
     """An in-place operation keeps the dtype of what it writes into."""
     result = func(*args, **kwargs)
@@ -106,4 +120,13 @@ _SUBSTITUTES: dict[Any, Callable[..., Any]] = {
     _aten.clone.default: _contiguous,
     _aten.bmm.default: folding.bmm,
     _aten.addmm.default: folding.addmm,
+}
+
+VIEWS_IN_PLACE: dict[Any, Callable[..., Any]] = {
+    _aten.transpose_.default: _aten.transpose.int,
+    _aten.t_.default: _aten.t.default,
+    _aten.squeeze_.default: _aten.squeeze.default,
+    _aten.squeeze_.dim: _aten.squeeze.dim,
+    _aten.squeeze_.dims: _aten.squeeze.dims,
+    _aten.unsqueeze_.default: _aten.unsqueeze.default,
 }

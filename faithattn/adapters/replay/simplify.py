@@ -12,7 +12,8 @@ from torch import Tensor
 
 from faithattn.adapters.replay import folding
 from faithattn.adapters.replay.geometry import overwrite, write
-from faithattn.adapters.replay.tape import Node, Slot
+from faithattn.adapters.replay.memory import Slot
+from faithattn.adapters.replay.tape import Node
 
 _aten = torch.ops.aten
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from faithattn.adapters.replay.tape import Node, Slot
+from faithattn.adapters.replay.memory import Slot
+from faithattn.adapters.replay.tape import Node
 
 
 class Steps:

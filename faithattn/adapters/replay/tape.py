@@ -12,11 +12,16 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from faithattn.adapters.replay.geometry import Geometry, flatten, region, write
+from faithattn.adapters.replay.memory import (
+    Guard,
+    Memory,
+    Slot,
+    address,
+    attached_clone,
+    covers,
+    owner,
+)
 from faithattn.adapters.replay.refusal import Unrecordable
-
-
-class Slot(int):
-    """The number of a value: a constant, an alternative, or the result of a node."""
 
 
 @dataclass
@@ -46,45 +51,6 @@ class Node:
         _collect(self.args, found)
         _collect(self.kwargs.values(), found)
         self.reads = tuple(found)
-
-
-@dataclass
-class Memory:
-    """A storage with at least one attention-dependent element, and its content in the replay.
-
-    Attributes:
-        alive: Keeps the address from being given to another storage.
-        dtype: How it is read; other readings of its bytes are refused.
-        whole: Content, as the value that covers all of it at a place.
-        writes: Places written since the storage became known, in order.
-        detached: A view of it passes no gradients on.
-    """
-
-    alive: StorageWeakRef
-    dtype: torch.dtype
-    whole: tuple[Slot, Geometry]
-    writes: list[Geometry] = field(default_factory=list)
-    detached: bool = False
-
-
-@dataclass(frozen=True)
-class Guard:
-    """A tensor captured as it was; `holds` tells whether it still is."""
-
-    tensor: Tensor
-    version: int
-    address: int
-
-    @classmethod
-    def of(cls, tensor: Tensor) -> Guard | None:
-        """Tensors made in inference mode count no versions, and only the model can write them."""
-        if tensor.is_inference():
-            return None
-        return cls(tensor, tensor._version, tensor.data_ptr())
-
-    def holds(self) -> bool:
-        """False once somebody wrote to the tensor or gave it other memory."""
-        return self.tensor._version == self.version and self.tensor.data_ptr() == self.address
 
 
 class Tape:
@@ -119,7 +85,10 @@ class Tape:
             return self._constant(tensor)
         place = Geometry.of(tensor)
         slot, seen = self._known.get(tensor, (None, 0))
-        if slot is None or not all(map(place.disjoint, memory.writes[seen:])):
+        untouched = all(map(place.disjoint, memory.writes[seen:]))
+        if slot is None and memory.adopted and untouched:
+            slot = self._copy(tensor)
+        elif slot is None or not untouched:
             slot = self.strided(tensor, place)
         self._known[tensor] = slot, len(memory.writes)
         return Slot(slot)
@@ -159,32 +128,21 @@ class Tape:
         at = address(tensor)
         if at is None:
             raise Unrecordable("A tensor without memory is written.")
-        owner = tensor if tensor._base is None else tensor._base
-        place = Geometry.of(owner)
-        if place.order() is None or place.offset or owner.dtype != tensor.dtype:
-            owner = _whole_storage(tensor)
-            place = Geometry.of(owner)
-        slot = self.new_slot(owner.shape, 0)
-        self.values[slot] = attached_clone(owner)
-        self.guards[slot] = None
+        whole = owner(tensor)
+        slot = self._copy(whole)
         alive = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
-        self._memories[at] = Memory(alive, tensor.dtype, (slot, place))
+        content = slot, Geometry.of(whole)
+        self._memories[at] = Memory(alive, tensor.dtype, content, adopted=True)
 
     def write(self, tensor: Tensor, slot: Slot) -> None:
         """Notes that a tensor's elements were overwritten by a value."""
         memory, place = self._memories[address(tensor)], Geometry.of(tensor)
         if not place.injective() or tensor.dtype != memory.dtype or tensor.is_conj():
             raise Unrecordable("Elements that share memory, or are read in two ways, are written.")
-        if place.order() is not None and _covers(place, memory):
+        if covers(place, memory):
             memory.whole = slot, place
         elif tensor.numel():
-            flat = self._flat(memory)
-            length = self.shapes[flat]
-            if place.end > length.numel():
-                raise Unrecordable("Memory beyond the known elements is written.")
-            written = self.new_slot(length, length.numel() * tensor.element_size())
-            self.nodes.append(Node(write, (flat, slot, place), {}, (written,)))
-            memory.whole = written, Geometry((length.numel(),), (1,), 0)
+            memory.whole = self._written(memory, slot, place, tensor.element_size())
         memory.writes.append(place)
         self._known[tensor] = slot, len(memory.writes)
 
@@ -205,23 +163,35 @@ class Tape:
             raise Unrecordable("A detached view shares memory that is written or read in two ways.")
         return self._read(memory, place)
 
-    def _read(self, memory: Memory, place: Geometry) -> Slot:
-        slot, whole = memory.whole
-        if whole == place:
-            return slot
+    def _written(
+        self, memory: Memory, slot: Slot, place: Geometry, element_size: int
+    ) -> tuple[Slot, Geometry] | None:
         flat = self._flat(memory)
-        if place.end > self.shapes[flat].numel():
-            raise Unrecordable("Memory beyond the known elements is read.")
+        if flat is None or place.end > self.shapes[flat].numel():
+            return None
+        shape = self.shapes[flat]
+        written = self.new_slot(shape, shape.numel() * element_size)
+        self.nodes.append(Node(write, (flat, slot, place), {}, (written,)))
+        return written, Geometry(tuple(shape), (1,), 0)
+
+    def _read(self, memory: Memory, place: Geometry) -> Slot:
+        if memory.whole is not None and memory.whole[1] == place:
+            return memory.whole[0]
+        flat = self._flat(memory)
+        if flat is None or place.end > self.shapes[flat].numel():
+            raise Unrecordable("Memory is read whose layout is not known.")
         view = self.new_slot(torch.Size(place.size), 0)
         self.nodes.append(Node(region, (flat, place), {}, (view,)))
         return view
 
-    def _flat(self, memory: Memory) -> Slot:
-        """The content of a storage as one run of elements."""
+    def _flat(self, memory: Memory) -> Slot | None:
+        """The content of a storage as one run of elements; None if not all of it is known."""
+        if memory.whole is None:
+            return None
         slot, place = memory.whole
         order = place.order()
         if order is None or place.offset:
-            raise Unrecordable("The layout of a tensor that shares memory is not known.")
+            return None
         if len(order) == 1:
             return slot
         length = torch.Size([self.shapes[slot].numel()])
@@ -229,6 +199,13 @@ class Tape:
         self.nodes.append(Node(flatten, (slot, order), {}, (flat,)))
         memory.whole = flat, Geometry(tuple(length), (1,), 0)
         return flat
+
+    def _copy(self, tensor: Tensor) -> Slot:
+        """A constant of its own, whatever becomes of the tensor."""
+        slot = self.new_slot(tensor.shape, 0)
+        self.values[slot] = attached_clone(tensor)
+        self.guards[slot] = None
+        return slot
 
     def _constant(self, tensor: Tensor) -> Slot:
         slot = self._captured.get(id(tensor))
@@ -248,29 +225,3 @@ def _collect(values: Iterable[Any], found: list[Slot]) -> None:
             found.append(value)
         elif isinstance(value, list | tuple):
             _collect(value, found)
-
-
-def address(tensor: Tensor) -> Any:
-    """What tells one storage from another; None for a tensor that has none."""
-    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else None
-
-
-def attached_clone(tensor: Tensor) -> Tensor:
-    """A copy that gradients pass through, although operations are intercepted below autograd."""
-    if not tensor.requires_grad or not torch.is_grad_enabled():
-        return tensor.detach().clone()
-    with torch.overrides.enable_reentrant_dispatch():
-        return tensor.clone()
-
-
-def _whole_storage(tensor: Tensor) -> Tensor:
-    """All elements of a tensor's storage in a row."""
-    if tensor.requires_grad and torch.is_grad_enabled():
-        raise Unrecordable("Part of a larger memory that carries gradients is written.")
-    count = tensor.untyped_storage().nbytes() // tensor.element_size()
-    return tensor.detach().as_strided((count,), (1,), 0)
-
-
-def _covers(place: Geometry, memory: Memory) -> bool:
-    _, whole = memory.whole
-    return place.offset == whole.offset and place.end == whole.end

@@ -108,6 +108,8 @@ class Forward:
         """Whether these weights are worth computing explicitly."""
         if self.returned:
             return False
+        if place.kind == "module":  # the attention is the softmax inside; this is what comes of it
+            return all(each.place.name != place.name for each in self.seen)
         # What follows a recorded site is written out too: fused kernels have no batched form.
         chosen = self.only is None or self.marked
         return chosen or place.name in (self.only or ()) or place.name in self.attention
@@ -123,8 +125,6 @@ class Forward:
         """Shows weights in the library's layout; returns what the model goes on with."""
         if place.kind == "module" and place.name == self.feature_output:
             return self._feature_output(place.name, value)
-        if place.kind == "module" and any(each.place.name == place.name for each in self.seen):
-            return value  # the attention is the softmax inside; this is what comes of it
         dim = dim % value.ndim
         raw = value if dim == value.ndim - 1 else value.movedim(dim, -1)
         axes, sure = self._axes(place, raw, heads)

@@ -10,6 +10,7 @@ from torch import nn
 
 from faithattn.adapters.inputs.source import Path, Source
 from faithattn.adapters.interception.layout import Axes
+from faithattn.adapters.view import AttentionView
 
 Names = frozenset[str] | None
 
@@ -19,22 +20,32 @@ class Plan:
     """Found by earlier runs; each entry is checked against the run that uses it.
 
     Attributes:
+        parts: Paths of the model's modules; other ones make everything else void.
         axes: By site or embedding, where the instances are.
         tokens: By the sites looked at, which result (B, L, E) is their feature.
         continuous: By the sites looked at, the way to the input that is.
         follows: By site, whether its keys follow the length of the input.
         sole: Name of the only site, once it is known.
         sources: Where the positions of each feature come from, without the ids.
+        views: By the sites looked at and the view, the view with its sites named.
         feature_of: By site, the feature whose positions are its keys.
     """
 
+    parts: tuple[str, ...] = ()
     axes: Mapping[str, Axes] = field(default_factory=dict)
     tokens: dict[Names, int] = field(default_factory=dict)
     continuous: dict[Names, Path] = field(default_factory=dict)
     follows: dict[str, bool] = field(default_factory=dict)
     sole: str | None = None
     sources: dict[str, Source] = field(default_factory=dict)
+    views: dict[tuple[Names, AttentionView | None], AttentionView] = field(default_factory=dict)
     feature_of: dict[str, str] = field(default_factory=dict)
+
+
+    def renew(self, parts: tuple[str, ...]) -> None:
+        """Forgets everything if the model has other parts than it had."""
+        if parts != self.parts:
+            self.__init__(parts)  # type: ignore[misc]
 
 
 _plans: WeakKeyDictionary[nn.Module, dict[Hashable, Plan]] = WeakKeyDictionary()

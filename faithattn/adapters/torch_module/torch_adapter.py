@@ -23,6 +23,7 @@ from faithattn.adapters.torch_module.forward import Seen
 from faithattn.adapters.torch_module.passes import Pass, Request, Runner
 from faithattn.adapters.torch_module.runs import features_of, positions_of, shown, supports_of
 from faithattn.adapters.torch_module.sites import described_sites, used_sites
+from faithattn.adapters.view import AttentionView
 from faithattn.errors import AdapterError
 
 MaskRule = Callable[[Any], Tensor] | Tensor | int
@@ -210,6 +211,18 @@ class TorchAdapter:
         known = names or self._focus
         return TorchAdapter(self.model, self._runner, self._options, known, recording)
 
+    def recalled(self, view: AttentionView | None) -> AttentionView | None:
+        """What a view came to in an earlier run, so that only its sites are looked at."""
+        self._runner.plan.renew(tuple(parts_of(self._runner.module)))
+        known = None if _changes(view) else self._runner.plan.views.get((self._focus, view))
+        return known or view
+
+    def remember(self, view: AttentionView | None, resolved: AttentionView) -> None:
+        """Keeps what a view came to; not where calls repeat, as their number may change."""
+        names = resolved.names
+        if not _changes(view) and names and not any("#" in name for name in names):
+            self._runner.plan.views[self._focus, view] = resolved
+
     def _request(
         self,
         inputs: Any,
@@ -218,13 +231,13 @@ class TorchAdapter:
         *,
         everything: bool = False,
     ) -> Request:
-        plan = self._runner.plan
+        plan, parts = self._runner.plan, parts_of(self._runner.module)
+        plan.renew(tuple(parts))
         site = self._options.site
         only = self._focus or (frozenset({site}) if site is not None else None)
         if only is None and self._recording and plan.sole is not None:
             only = frozenset({plan.sole})
         only = None if everything else only
-        parts = parts_of(self._runner.module) if only else {}
         return Request(
             with_special_tokens(inputs),
             only,
@@ -310,6 +323,11 @@ class TorchAdapter:
             f"features {sorted(plan.sources) or 'none'} that come from elsewhere. "
             "Name another removal such as 'zero_embedding', or write an adapter with remove()."
         )
+
+
+def _changes(view: AttentionView | None) -> bool:
+    """Whether a view holds a tensor, which belongs to one batch."""
+    return view is not None and isinstance(view.query, Tensor)
 
 
 def _check_depends(program: Program | None) -> None:

@@ -35,9 +35,10 @@ class Notes:
         self.places.append(place)
         self.dims.append(dim)
         self.supports.append(support)
-        used = value if self.change is None else self.change(value.movedim(dim, -1))
-        self.found.append(value.movedim(dim, -1) if self.change is None else used)
-        return value if self.change is None else used.movedim(-1, dim)
+        last = value.movedim(dim, -1)
+        used = last if self.change is None else self.change(last)
+        self.found.append(used)
+        return used.movedim(-1, dim)
 
     def embedded(self, place: Place, value: Tensor, *rest: Any) -> Tensor:
         return value

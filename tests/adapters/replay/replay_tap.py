@@ -1,4 +1,4 @@
-"""A tap of the fewest lines: it shows softmax outputs to a recorder, or puts others in their place."""
+"""A tap of the fewest lines: shows softmax outputs to a recorder, or replaces them."""
 
 from __future__ import annotations
 

@@ -25,7 +25,9 @@ places = st.integers(0, 3).flatmap(
 
 def elements(place: Geometry) -> list[int]:
     steps = itertools.product(*(range(n) for n in place.size))
-    return [place.offset + sum(i * s for i, s in zip(step, place.stride)) for step in steps]
+    return [
+        place.offset + sum(i * s for i, s in zip(step, place.stride, strict=True)) for step in steps
+    ]
 
 
 @given(places)

@@ -58,7 +58,7 @@ REFUSED: dict[str, tuple[Step, str]] = {
         "numpy",
     ),
     "array": (
-        lambda m, h, w: m.head(_rows(h, torch.from_numpy(np.argmax(w.detach(), -1)))),
+        lambda m, h, w: m.head(_rows(h, torch.from_numpy(np.asarray(w.detach()).argmax(-1)))),
         "reads",
     ),
     "bool": (lambda m, h, w: m.head(context(h, w if (w.max() > 0.3) else 2 * w)), "reads"),
@@ -91,7 +91,7 @@ REFUSED: dict[str, tuple[Step, str]] = {
     ),
     "dlpack": (
         lambda m, h, w: m.head(context(h, torch.from_dlpack(w.detach()))),
-        "reads",
+        "reads|not a tensor",
     ),
     "apply": (_apply, "reads"),
     "nonzero": (
@@ -127,7 +127,6 @@ REFUSED: dict[str, tuple[Step, str]] = {
         lambda m, h, w: m.head(h[:, 0].detach().clone().set_(context(h, w).detach())),
         "writes in a way",
     ),
-    "unsqueeze_": (lambda m, h, w: m.head(torch.bmm((w * 1).unsqueeze_(1), h)[:, 0]), "writes in"),
     "running statistics": (_train_norm, "running statistics"),
 }
 
@@ -178,7 +177,7 @@ def _complex(m: Any, h: Tensor, w: Tensor) -> Tensor:
 
 def _unfolded(m: Any, h: Tensor, w: Tensor) -> Tensor:
     x = (h * w[..., None]).contiguous()
-    windows = x.as_strided((3, 3, 4, 4), (24, 8, 4, 1), 0)[:, :, :2]
+    windows = x.as_strided((3, 2, 4, 4), (24, 8, 4, 1), 0)[:, :, :3]
     return m.head(windows.sum((1, 2)))
 
 
@@ -197,7 +196,11 @@ EQUAL: dict[str, tuple[Step, dict[str, Any], bool | None]] = {
     "bmm": (lambda m, h, w: m.head(context(h, w)), {}, True),
     "einsum": (lambda m, h, w: m.head(torch.einsum("bl,ble->be", w, h)), {}, True),
     "sum": (lambda m, h, w: m.head((w.unsqueeze(-1) * h).sum(1)), {}, True),
-    "sum, values first": (lambda m, h, w: m.head((h * w[..., None]).sum(1, keepdim=True)[:, 0]), {}, True),
+    "sum, values first": (
+        lambda m, h, w: m.head((h * w[..., None]).sum(1, keepdim=True)[:, 0]),
+        {},
+        True,
+    ),
     "sum, transposed": (lambda m, h, w: m.head((h.transpose(1, 2) * w[:, None]).sum(-1)), {}, True),
     "sum, expanded": (lambda m, h, w: m.head((w[..., None].expand_as(h) * h).sum(-2)), {}, True),
     "sum, terms used twice": (
@@ -245,6 +248,11 @@ EQUAL: dict[str, tuple[Step, dict[str, Any], bool | None]] = {
     "as_strided": (_unfolded, {}, True),
     "print": (lambda m, h, w: m.head(context(h, w)) + 0 * len(str(w.shape)), {}, True),
     "detach": (lambda m, h, w: m.head(context(h, w.detach()) + context(h, w.data)), {}, True),
+    "turned in place": (
+        lambda m, h, w: m.head(torch.bmm((w * 1).unsqueeze_(1), (h * 1).transpose_(1, 1))[:, 0]),
+        {},
+        True,
+    ),
     "stack": (
         lambda m, h, w: m.head(torch.stack([w[:, t, None] * h[:, t] for t in range(6)]).sum(0)),
         {},

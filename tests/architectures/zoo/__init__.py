@@ -12,6 +12,7 @@ from .entry import REGISTRY, Architecture, Entry
 MODULES = (
     "recurrent",
     "custom",
+    "fused",
     "torch_layers",
     "text_encoders",
     "text_decoders",
@@ -21,6 +22,8 @@ MODULES = (
 )
 for _module in MODULES:
     importlib.import_module(f".{_module}", __name__)
+
+__all__ = ["CASES", "REGISTRY", "Case", "build"]
 
 
 class Case(NamedTuple):

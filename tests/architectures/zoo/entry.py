@@ -32,7 +32,9 @@ class Entry:
         removal: How leave-one-out takes a position away.
         feature: Path of a module whose output carries the gradient of the
             feature ``feature_name``, and has its layout.
-        feature_name: Name of the feature in ``Run.features``.
+        feature_name: Name of the feature in ``Run.features``; "" where the model has
+            none that is as long as the keys.
+        replayed: How alternatives are computed.
         feature_scale: What the module multiplies the feature by.
         feature_is_input: Whether it is what that module is given instead.
         outputs: Submodules whose output is attention, where no function is.
@@ -52,6 +54,7 @@ class Entry:
     options: Mapping[str, Any] = field(default_factory=dict)
     view: AttentionView | None = None
     removal: str = "delete"
+    replayed: str = "recorded"
     feature_scale: float = 1.0
     feature_is_input: bool = False
     outputs: tuple[str, ...] = ()
@@ -65,7 +68,7 @@ class Entry:
         call, logits = self.options.get("call"), self.options.get("logits")
         with evaluated(self.model):
             returned = call(self.model, self.inputs) if call else called(self.model, self.inputs)
-        return logits(returned) if logits else plain_logits(returned)  # type: ignore[no-any-return]
+        return logits(returned) if logits else plain_logits(returned)
 
 
 Builder = Callable[[str], Entry]

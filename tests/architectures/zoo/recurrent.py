@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -21,7 +23,7 @@ def real(ids: Tensor) -> Tensor:
 class Recurrent(nn.Module):
     """Embedding and a recurrent encoder that sees packed sequences."""
 
-    def __init__(self, kind: type[nn.RNNBase], *, both_ways: bool) -> None:
+    def __init__(self, kind: Callable[..., nn.RNNBase], *, both_ways: bool) -> None:
         super().__init__()
         self.embedding = nn.Embedding(60, 16, padding_idx=0)
         self.encoder = kind(16, 16, batch_first=True, bidirectional=both_ways)

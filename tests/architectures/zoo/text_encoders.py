@@ -188,6 +188,7 @@ class Sentences(nn.Module):
         folder = Path(found.origin).parent / "model"
         self.encoder = AutoModel.from_pretrained(folder, attn_implementation=variant)
         self.pooling = pooling
+        self.head: Tensor
         generator = torch.Generator().manual_seed(0)
         self.register_buffer("head", torch.randn(384, 3, generator=generator))
 

@@ -85,17 +85,18 @@ def beit() -> Recipe:
         {**SIZES, "use_relative_position_bias": True, "num_labels": 3},
         layers("beit.layers.{}.attention"),
         "beit.embeddings",
+        view=AttentionView("beit.layers.1.attention"),  # it classifies the mean, not the first
     )
 
 
 def windows(weights: Tensor) -> Tensor:
     """``(B * windows, H, w, w)`` as ``(B, windows * H, w, w)``."""
-    return weights.unflatten(0, (3, -1)).flatten(1, 2)
+    return weights.view(3, -1, *weights.shape[-2:])
 
 
 def unfolded(heads: int) -> Callable[[Tensor], Tensor]:
     """The way back."""
-    return lambda weights: weights.unflatten(1, (-1, heads)).flatten(0, 1)
+    return lambda weights: weights.reshape(-1, heads, *weights.shape[-2:])
 
 
 def swin() -> Recipe:
@@ -123,6 +124,7 @@ def swin() -> Recipe:
         feature_is_input=True,
         keep=lambda _module, _args, returned: windows(returned[1]),
         layout=(windows, unfolded(4)),
+        replayed="whole forwards",  # its pooling writes strides in place
         removal="mask_attention",
     )
 
@@ -176,6 +178,7 @@ def mobilevit() -> Recipe:
         keep=projected,
         layout=(windows, unfolded(4)),
         view=AttentionView(sites[0]),
+        feature_name="",  # patches are folded into the batch: there is no (B, L, E)
         removal="mask_attention",
     )
 
@@ -235,7 +238,8 @@ for _name, _recipe, _variants in (
 def timm_vit(variant: str) -> Entry:
     from timm.models.vision_transformer import VisionTransformer
 
-    sizes = {"img_size": 12, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}
+    sizes: dict[str, Any] = {"img_size": 12, "patch_size": 4, "embed_dim": 32}
+    sizes |= {"depth": 2, "num_heads": 4}
     model = built(lambda: VisionTransformer(**sizes, num_classes=3))
     sites = layers("blocks.{}.attn")
     for block in model.blocks:
