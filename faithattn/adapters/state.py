@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from faithattn.errors import AdapterError
 
 
 @contextmanager
@@ -39,12 +42,15 @@ def parts_of(module: nn.Module) -> dict[str, nn.Module]:
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Puts a module in eval mode; afterwards every part and the random state are as before.
 
-    Several threads may evaluate one module: the last to leave gives the modes
-    back. What the model draws itself in eval mode is the same at every run.
+    So are its buffers, where the model changes them in eval mode, too: every run
+    starts alike. Several threads may evaluate one module: the last to leave gives
+    everything back. What the model draws itself in eval mode is the same at every
+    run.
     """
     parts = list(parts_of(module).values())
     with ExitStack() as stack:
         stack.enter_context(_random_state_of(module))
+        stack.enter_context(_kept([_Random(), *(_Buffers(p) for p in parts if p._buffers)]))
         differentiated = _recurrent_on_gpu(parts) if torch.is_grad_enabled() else []
         held = _hold(parts, differentiated)
         stack.callback(_release, held)
@@ -82,6 +88,104 @@ def _release(taken: list[int]) -> None:
                 _held[key] = (part, own, count - 1)
             else:
                 part.training = own
+
+
+_first: dict[Any, tuple[Any, int]] = {}  # what the first of several found, and how many there are
+
+
+@contextmanager
+def _kept(states: Sequence[_Random | _Buffers]) -> Iterator[None]:
+    """Gives back what was there; the last of several at once, what was there before the first."""
+    found = []
+    with _lock:
+        for state in states:
+            own = state.take()
+            first, count = _first.get(state.key, (own, 0))
+            _first[state.key] = first, count + 1
+            found.append(own)
+    try:
+        yield
+    finally:
+        with _lock, ExitStack() as stack:
+            for state, own in zip(states, found, strict=True):
+                first, count = _first.pop(state.key)
+                if count > 1:
+                    _first[state.key] = first, count - 1
+                stack.callback(state.give, own if count > 1 else first)
+
+
+class _Random:
+    """The random state of the CPU."""
+
+    key = "random state"
+
+    def take(self) -> Tensor:
+        return torch.get_rng_state()
+
+    def give(self, state: Any) -> None:
+        torch.set_rng_state(state)
+
+
+_quiet: dict[int, weakref.ref[nn.Module]] = {}  # parts that were seen to leave their buffers alone
+
+
+class _Buffers:
+    """The buffers of a part; their content is copied until it is known not to change."""
+
+    def __init__(self, part: nn.Module) -> None:
+        self.key = id(part)
+        self._part = part
+        known = _quiet.get(self.key)
+        self._quiet = known is not None and known() is part
+
+    def take(self) -> dict[str, _Buffer | None]:
+        return {
+            name: None if buffer is None else _Buffer.of(buffer, copy=not self._quiet)
+            for name, buffer in self._part._buffers.items()
+        }
+
+    def give(self, before: Any) -> None:
+        changed = [each for each in before.values() if each is not None and each.changed()]
+        now = self._part._buffers
+        values = {name: None if each is None else each.value for name, each in before.items()}
+        if now.keys() != values.keys() or any(now[name] is not values[name] for name in values):
+            now.clear()
+            now.update(values)
+        elif not changed and not self._quiet:
+            key = self.key
+            _quiet[key] = weakref.ref(self._part, lambda _: _quiet.pop(key, None))
+        for each in changed:
+            each.restore()
+
+
+class _Buffer(NamedTuple):
+    """A buffer as it was."""
+
+    value: Tensor
+    version: int
+    content: Tensor | None
+
+    @classmethod
+    def of(cls, value: Tensor, *, copy: bool) -> _Buffer:
+        return cls(value, _version(value), value.detach().clone() if copy else None)
+
+    def changed(self) -> bool:
+        return _version(self.value) != self.version
+
+    def restore(self) -> None:
+        if self.content is None:
+            raise AdapterError(
+                "model must treat its buffers alike in every run; got one of shape "
+                f"{tuple(self.value.shape)} that changed after runs that left it as it was. "
+                "Keep such state out of the buffers."
+            )
+        with torch.no_grad():
+            self.value.copy_(self.content)
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was written to; not counted in inference mode."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _recurrent_on_gpu(parts: list[nn.Module]) -> list[nn.RNNBase]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
 
 from faithattn.errors import AdapterError
 
@@ -27,10 +27,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """
     while True:
         inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = model.module
         if not isinstance(inner, nn.Module):
-            parallel = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
-            inner = model.module if parallel else None
-        if inner is None:
             return model
         model = inner
 
@@ -42,9 +41,10 @@ def refuse_hidden(model: nn.Module, *, chosen: bool) -> None:
             raise AdapterError(
                 "model must not be scripted or traced, which hides its attention; "
                 f"got {type(part).__name__} at {name or 'the model itself'!r}. "
-                "Adapt the module it was made from, or name a site outside it with adapt(model, site=...)."
+                "Adapt the module it was made from, or name a site outside it with "
+                "adapt(model, site=...)."
             )
-        if isinstance(part, LazyModuleMixin) and part.has_uninitialized_params():
+        if any(is_lazy(weight) for weight in part.parameters(recurse=False)):
             raise AdapterError(
                 "model must have all its weights; "
                 f"got {type(part).__name__} at {name or 'the model itself'!r}, which makes them "

@@ -79,7 +79,8 @@ class Layout:
             return last.movedim(axis, 0)
         parts = last.shape[axis] // self.size
         sizes = (self.size, parts) if self.axes.slow else (parts, self.size)
-        return last.unflatten(axis, sizes).movedim(axis if self.axes.slow else axis + 1, 0)
+        split = last.reshape(*last.shape[:axis], *sizes, *last.shape[axis + 1 :])
+        return split.movedim(axis if self.axes.slow else axis + 1, 0)
 
 
 def guess_axes(lead: Sequence[int], size: int) -> tuple[Axes | None, bool]:

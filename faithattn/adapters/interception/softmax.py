@@ -84,10 +84,12 @@ class Logarithms:
 
     def scores_of(self, tensor: Any) -> Scores | None:
         """The scores of a result that is still as it was; None for any other tensor."""
-        result, version, scores = self._known.get(id(tensor), (None, 0, None))
-        if result is None or result() is not tensor or version != _version(tensor):
+        known = self._known.get(id(tensor))
+        if known is None:
             return None
-        return scores
+        result, version, scores = known
+        unchanged = result() is tensor and isinstance(tensor, Tensor)
+        return scores if unchanged and version == _version(tensor) else None
 
 
 def first_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, Protocol
+from types import FrameType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,59 +16,25 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from faithattn.adapters.interception import kernels
-from faithattn.adapters.interception.guards import (
-    inside_checkpoint,
-    refuse_checkpoint,
+from faithattn.adapters.interception.guards import refuse_recomputed
+from faithattn.adapters.interception.outputs import replaced
+from faithattn.adapters.interception.softmax import (
+    EXP,
+    LOG_SOFTMAX,
+    SOFTMAX,
+    Logarithms,
+    Scores,
+    first_of,
 )
+from faithattn.adapters.interception.watcher import Place as Place
+from faithattn.adapters.interception.watcher import Watcher
+from faithattn.adapters.replay.refusal import READS
 from faithattn.adapters.state import parts_of
 from faithattn.errors import AdapterError
 
 ROOT = "attention"
 _CALL_FRAMES = {nn.Module._call_impl.__code__, nn.Module._wrapped_call_impl.__code__}
 _local = threading.local()
-
-
-@dataclass(frozen=True)
-class Place:
-    """A call that computes attention or an embedding: its name, its kind and its line."""
-
-    name: str
-    kind: str
-    where: str
-    call: int
-
-
-class Watcher(Protocol):
-    """What a tap shows its finds to."""
-
-    def wants(self, place: Place) -> bool:
-        """Whether these weights are worth computing explicitly."""
-        ...
-
-    def weights(
-        self,
-        place: Place,
-        value: Tensor,
-        dim: int,
-        support: Callable[[], Tensor] | None,
-        heads: int | None = None,
-    ) -> Tensor:
-        """Takes weights with their keys on ``dim``; returns those to go on with."""
-        ...
-
-    def embedded(
-        self, place: Place, value: Tensor, ids: Tensor, padding: int | None, entries: int
-    ) -> Tensor:
-        """Takes the output of an embedding; returns the one to go on with."""
-        ...
-
-    def result(self, value: Tensor) -> Tensor:
-        """Takes the result of any other function."""
-        ...
-
-    def read(self, function: Any, args: tuple[Any, ...]) -> None:
-        """Hears that a tensor's content is read by Python."""
-        ...
 
 
 class Tap(TorchFunctionMode):
@@ -96,7 +61,8 @@ class Tap(TorchFunctionMode):
         self._watcher = watcher
         self._results = results
         self._calls: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self._logarithms: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = {}
+        self._logarithms = Logarithms()
+        self._base: FrameType | None = None
         self._heads: int | None = None
         self._graph = torch.is_grad_enabled()
         self._cleanup = ExitStack()
@@ -105,12 +71,15 @@ class Tap(TorchFunctionMode):
     def __enter__(self) -> Tap:
         with ExitStack() as stack:
             for name in self._outputs:
-                hook = self._output_hook(name)
-                stack.callback(self._modules[name].register_forward_hook(hook).remove)
+                part = self._modules[name]
+                if not isinstance(part, torch.jit.ScriptModule):  # which takes no hooks
+                    hook = self._output_hook(name)
+                    stack.callback(part.register_forward_hook(hook).remove)
             taps = _taps()
             taps.append(self)
             stack.callback(taps.remove, self)
             super().__enter__()  # type: ignore[no-untyped-call]
+            self._base = sys._getframe(1)
             self._cleanup = stack.pop_all()
         return self
 
@@ -118,6 +87,7 @@ class Tap(TorchFunctionMode):
         try:
             super().__exit__(*error)  # type: ignore[no-untyped-call]
         finally:
+            self._base = None
             self._cleanup.close()
 
     def __torch_function__(
@@ -143,44 +113,45 @@ class Tap(TorchFunctionMode):
         value: Tensor = func(*args, **kwargs)
         if not value.is_floating_point() or value.ndim < 2:
             return value
-        dim = args[1] if len(args) > 1 else kwargs.get("dim")
-        scores = args[0].detach() if args else None
-        at = _old_default(value.ndim) if dim is None else dim
-
-        def support() -> Tensor:
-            return kernels.softmax_support(scores if scores is not None else value, at)
-
-        return self._normalised(place, value, at, support if scores is not None else None)
+        return self._normalised(place, value, Scores.of(func, args, kwargs), kwargs.get("out"))
 
     def _log_softmax(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Tensor:
         value: Tensor = func(*args, **kwargs)
-        dim = args[1] if len(args) > 1 else kwargs.get("dim")
-        if value.ndim > 1 and args:
-            at = _old_default(value.ndim) if dim is None else dim
-            self._logarithms[id(value)] = (weakref.ref(value), at, args[0].detach())
+        if value.ndim > 1 and value.is_floating_point():
+            self._logarithms.note(value, Scores.of(func, args, kwargs))
         return value
 
     def _exp(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Tensor:
         """The exponential of a log_softmax is a softmax."""
+        logarithm = first_of(args, kwargs)
+        scores = self._logarithms.scores_of(logarithm)
         value: Tensor = func(*args, **kwargs)
-        known = self._logarithms.get(id(args[0])) if args else None
-        if known is None or known[0]() is not args[0]:
+        if scores is None:
             return value
-        _, dim, scores = known
-        place = self._place("softmax")
-        return self._normalised(place, value, dim, lambda: kernels.softmax_support(scores, dim))
+        buffer = value if value is logarithm else kwargs.get("out")
+        return self._normalised(self._place("softmax"), value, scores, buffer)
 
     def _normalised(
-        self, place: Place, value: Tensor, dim: int, support: Callable[[], Tensor] | None
+        self, place: Place, value: Tensor, scores: Scores, buffer: Tensor | None
     ) -> Tensor:
-        if not self._watcher.wants(place):
-            return value
-        # A row that may use no key is nan after a softmax; it is shown, and goes on, as 0.
-        return self._watcher.weights(place, value.nan_to_num(0.0), dim, support, self._heads)
+        """What the model goes on with; ``buffer`` is what it had the weights written to."""
+        weights = scores.repaired(value)
+        if self._wants(place):
+            content = scores.values.detach()
+
+            def support() -> Tensor:
+                return kernels.softmax_support(content, scores.dim)
+
+            shown = weights if buffer is None else weights.clone()
+            # A copy, for the model may write into its weights: not into those that were shown.
+            weights = self._watcher.weights(place, shown, scores.dim, support, self._heads).clone()
+        if buffer is None or weights is buffer:
+            return weights
+        return buffer.copy_(weights)
 
     def _sdpa(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Tensor:
         place = self._place("multi_head" if self._heads else "sdpa")
-        if not self._watcher.wants(place):
+        if not self._wants(place):
             return func(*args, **kwargs)  # type: ignore[no-any-return]
         return self._explicit(place, *args, **kwargs)
 
@@ -233,7 +204,7 @@ class Tap(TorchFunctionMode):
 
     def _flex(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
         place = self._place("flex")
-        if not self._watcher.wants(place):
+        if not self._wants(place):
             return func(*args, **kwargs)
         query, key, value, score_mod, block_mask, scale = args[:6]
         mask_mod = None if block_mask is None else block_mask[-1]
@@ -249,10 +220,21 @@ class Tap(TorchFunctionMode):
         table = args[1] if len(args) > 1 else kwargs["weight"]
         padding = args[2] if len(args) > 2 else kwargs.get("padding_idx")
         place = self._place("embedding")
-        return self._watcher.embedded(place, value, ids, padding, table.shape[0])
+        used = self._watcher.embedded(place, value, ids, padding, table.shape[0])
+        # A copy, for many models write positions into it: not into the feature that was shown.
+        return used.clone() if used.ndim == 3 else used
+
+    def _aten_embedding(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Tensor:
+        def swapped(ids: Tensor, weight: Tensor, *rest: Any, **options: Any) -> Tensor:
+            result: Tensor = func(weight, ids, *rest, **options)
+            return result
+
+        given = dict(zip(("weight", "indices", "padding_idx"), args, strict=False)) | dict(kwargs)
+        ids, table = given.pop("indices"), given.pop("weight")
+        return self._embedding(swapped, (ids, table, given.pop("padding_idx", -1)), given)
 
     def _read(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
-        self._watcher.read(func, args)
+        self._watcher.read(func, (args, kwargs))
         return func(*args, **kwargs)
 
     def _output_hook(self, name: str) -> Callable[..., Any]:
@@ -261,40 +243,41 @@ class Tap(TorchFunctionMode):
         def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
             if threading.get_ident() != owner or _taps()[-1:] != [self]:
                 return output
-            place = Place(name + self._number(name, "module"), "module", "output", 0)
-            if not self._watcher.wants(place):
-                return output
-            if isinstance(output, Tensor):
-                return self._output(place, output)
-            if isinstance(output, tuple):
-                return tuple(
-                    self._output(place, each) if _like_weights(each) else each for each in output
-                )
-            return output
+            number = self._number(name, "module")
+            place = Place(name + number, "module", "output", int(number[1:] or 0))
+
+            def show(value: Tensor, dim: int) -> Tensor:
+                if not self._watcher.wants(place):
+                    return value
+                return self._watcher.weights(place, value, dim, None).clone()
+
+            return replaced(output, show)
 
         return hook
 
-    def _output(self, place: Place, value: Tensor) -> Tensor:
-        column = value.ndim == 3 and value.shape[-1] == 1
-        return self._watcher.weights(place, value, 1 if column else -1, None)
-
     def _place(self, kind: str) -> Place:
         """Names the innermost module of the model whose forward is on the stack."""
-        frame = sys._getframe(3)
+        frame: FrameType | None = sys._getframe(3)
         found, where = None, "?"
-        while frame is not None:
+        while frame is not None and frame is not self._base:
             code = frame.f_code
             if code.co_argcount and code not in _CALL_FRAMES:
                 found = self._names.get(id(frame.f_locals.get(code.co_varnames[0])))
                 if found is not None:
                     where = f"{code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno}"
                     break
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
         name = found or ROOT
-        if self._graph and kind != "embedding" and inside_checkpoint(frame):
-            refuse_checkpoint(name, where)
         number = self._number(name, "embedding" if kind == "embedding" else "weights")
         return Place(name + number, kind, where, int(number[1:] or 0))
+
+    def _wants(self, place: Place) -> bool:
+        """Whether to show these weights; raises where gradients could not follow them."""
+        wanted = self._watcher.wants(place)
+        if wanted and self._graph:
+            where = f"{place.name!r} ({place.where})"
+            refuse_recomputed(sys._getframe(1), self._base, where)
+        return wanted
 
     def _number(self, name: str, kind: str) -> str:
         """The suffix of a repeated call: nothing, then #1, #2, ..."""
@@ -311,48 +294,21 @@ def _taps() -> list[Tap]:
     return taps
 
 
-def _old_default(ndim: int) -> int:
-    """The dimension that softmax takes where none is given."""
-    return 0 if ndim in (0, 1, 3) else 1
-
-
-def _like_weights(value: Any) -> bool:
-    """Whether a tensor may hold attention: rows of weights that sum to one."""
-    if not isinstance(value, Tensor) or not value.is_floating_point() or value.ndim < 2:
-        return False
-    content = value.detach()
-    sums = content.sum(-1)
-    return bool((content >= 0).all() and (((sums - 1).abs() < 1e-2) | (sums == 0)).all())
-
-
 _Handler = Callable[[Tap, Any, tuple[Any, ...], Any], Any]
+_aten = torch.ops.aten
 _HANDLERS: dict[Any, _Handler] = {
-    **dict.fromkeys(
-        (F.softmax, torch.softmax, Tensor.softmax, torch.special.softmax, torch._safe_softmax),
-        Tap._softmax,
-    ),
-    **dict.fromkeys(
-        (F.log_softmax, torch.log_softmax, Tensor.log_softmax, torch.special.log_softmax),
-        Tap._log_softmax,
-    ),
-    torch.exp: Tap._exp,
-    Tensor.exp: Tap._exp,
+    **dict.fromkeys(READS, Tap._read),
+    torch._C._set_grad_enabled: Tap._read,
+    **dict.fromkeys(SOFTMAX, Tap._softmax),
+    **dict.fromkeys(LOG_SOFTMAX, Tap._log_softmax),
+    **dict.fromkeys(EXP, Tap._exp),
     F.scaled_dot_product_attention: Tap._sdpa,
+    _aten.scaled_dot_product_attention: Tap._sdpa,
+    _aten.scaled_dot_product_attention.default: Tap._sdpa,
     F.multi_head_attention_forward: Tap._multi_head,
     F.embedding: Tap._embedding,
-    **dict.fromkeys(
-        (
-            Tensor.tolist,
-            Tensor.numpy,
-            Tensor.item,
-            Tensor.__array__,
-            Tensor.__bool__,
-            Tensor.__float__,
-            Tensor.__int__,
-            Tensor.__index__,
-        ),
-        Tap._read,
-    ),
+    _aten.embedding: Tap._aten_embedding,
+    _aten.embedding.default: Tap._aten_embedding,
 }
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+
 
 class _ConstantRight(torch.autograd.Function):
     """``left @ right`` of batches of matrices: alternatives become rows."""
@@ -60,6 +62,64 @@ class _ConstantWeights(torch.autograd.Function):
         rows = rows.movedim(in_dims[1], 0)
         product = torch.addmm(bias, rows.flatten(0, 1), weights)
         return product.unflatten(0, rows.shape[:2]), 0  # type: ignore[no-untyped-call]
+
+
+class _Attention(torch.autograd.Function):
+    """Fused attention on a CPU, for which torch has no rule: alternatives become instances."""
+
+    @staticmethod
+    def forward(*args: Any) -> tuple[Tensor, Tensor]:
+        return _fused(*args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing is kept: the rule below is differentiated, not this function."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, int]]:
+        count: int = info.batch_size
+        tensors = (
+            _instances(value, dim, count) for value, dim in zip(args[:4], in_dims, strict=False)
+        )
+        result = _fused(*tensors, *args[4:])
+        return tuple(part.reshape(count, -1, *part.shape[1:]) for part in result), (0, 0)
+
+
+def _fused(
+    query: Any, key: Any, value: Any, mask: Any, dropout: Any, causal: Any, scale: Any
+) -> tuple[Tensor, Tensor]:
+    result: tuple[Tensor, Tensor] = _flash(
+        query, key, value, dropout, causal, attn_mask=mask, scale=scale
+    )
+    return result
+
+
+def _instances(value: Tensor | None, dim: int | None, count: int) -> Tensor | None:
+    """Alternatives in front of instances, as one dimension; shared masks stay as they are."""
+    if value is None or (dim is None and (value.dim() < 4 or len(value) == 1)):
+        return value
+    stack = value.expand(count, *value.shape) if dim is None else value.movedim(dim, 0)
+    if stack.dim() < 5:
+        raise NotImplementedError("A mask of few dimensions differs between alternatives.")
+    return stack.flatten(0, 1)
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    attn_mask: Tensor | None = None,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The CPU's fused attention, with a batched form."""
+    args = query, key, value, attn_mask, dropout_p, is_causal, scale
+    if any(_is_batched(x) for x in args[:4] if x is not None):
+        result: tuple[Tensor, Tensor] = _Attention.apply(*args)  # type: ignore[no-untyped-call]
+        return result
+    return _fused(*args)
 
 
 def bmm(left: Tensor, right: Tensor) -> Tensor:

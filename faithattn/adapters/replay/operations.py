@@ -24,7 +24,7 @@ from faithattn.adapters.replay.refusal import (
 from faithattn.adapters.replay.rules import VIEWS_IN_PLACE, Call, replayed, without_writing
 from faithattn.adapters.replay.tape import Node, Tape
 
-_as_strided = torch.ops.aten.as_strided.default
+_as_strided = (torch.ops.aten.as_strided.default, torch.ops.aten.as_strided_.default)
 _detach = torch.ops.aten.detach.default
 
 
@@ -77,13 +77,13 @@ class Operations:
             return None
         check_call(known, args, kwargs, self._tape.depends)
         self._check_gradients(tensors)
+        if func in _as_strided:
+            return Pending(None, view=self._strided(*args, **kwargs))
         if func in VIEWS_IN_PLACE:
             call = VIEWS_IN_PLACE[func], self._encode(args), self._encode(kwargs)
             return Pending(call, turned=args[0])
         if written:
             return self._writing(func, args, kwargs, written)
-        if func is _as_strided:
-            return Pending(None, view=self._strided(*args, **kwargs))
         return Pending(
             replayed(func, self._encode(args), self._encode(kwargs)),
             fixed=(1,) if known.name == "aten::_pack_padded_sequence" else (),

@@ -120,6 +120,7 @@ _SUBSTITUTES: dict[Any, Callable[..., Any]] = {
     _aten.clone.default: _contiguous,
     _aten.bmm.default: folding.bmm,
     _aten.addmm.default: folding.addmm,
+    _aten._scaled_dot_product_flash_attention_for_cpu.default: folding.attention,
 }
 
 VIEWS_IN_PLACE: dict[Any, Callable[..., Any]] = {

@@ -41,7 +41,6 @@ class Plan:
     views: dict[tuple[Names, AttentionView | None], AttentionView] = field(default_factory=dict)
     feature_of: dict[str, str] = field(default_factory=dict)
 
-
     def renew(self, parts: tuple[str, ...]) -> None:
         """Forgets everything if the model has other parts than it had."""
         if parts != self.parts:

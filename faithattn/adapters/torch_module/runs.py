@@ -11,7 +11,6 @@ from torch import Tensor
 
 from faithattn.adapters.inputs.masks import find_mask, known_real, real_positions
 from faithattn.adapters.inputs.source import Source
-from faithattn.adapters.torch_module.choice import choose_features
 from faithattn.adapters.torch_module.forward import Embedded, Seen
 from faithattn.adapters.torch_module.passes import Pass, source_of
 from faithattn.adapters.torch_module.plan import Plan
@@ -56,11 +55,6 @@ class Positions:
             for each in masks
         )
         return first if same else self.mask
-
-
-def features_of(done: Pass, name: str | None) -> list[Embedded]:
-    """The features of a pass, the words among its embeddings."""
-    return choose_features(name, done.found)
 
 
 def positions_of(

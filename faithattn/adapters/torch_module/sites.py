@@ -12,10 +12,16 @@ from faithattn.adapters.inputs.deletion import delete_positions
 from faithattn.adapters.inputs.masks import known_real
 from faithattn.adapters.inputs.source import tensor_at
 from faithattn.adapters.interception.site import Site
-from faithattn.adapters.torch_module.choice import ATTENTION, ELSEWHERE, is_gate, no_site, role_of
+from faithattn.adapters.torch_module.choice import (
+    ATTENTION,
+    ELSEWHERE,
+    choose_features,
+    is_gate,
+    no_site,
+    role_of,
+)
 from faithattn.adapters.torch_module.forward import Embedded, Seen
 from faithattn.adapters.torch_module.passes import Pass, Runner, source_of
-from faithattn.adapters.torch_module.runs import features_of
 from faithattn.errors import AdapterError
 
 
@@ -48,7 +54,7 @@ def described_sites(runner: Runner, done: Pass) -> list[Site]:
 
 def _roles(runner: Runner, done: Pass) -> list[tuple[Seen, str]]:
     """What each of the weights is, after trying what can be tried."""
-    features = features_of(done, None) if done.found else []
+    features = choose_features(None, done.found) if done.found else []
     lengths = {each.value.shape[1] for each in features if each.ids is not None}
     follows = runner.plan.follows
 

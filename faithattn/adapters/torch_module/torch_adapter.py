@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from faithattn.adapters.inputs.deletion import delete_positions
 from faithattn.adapters.inputs.masks import is_tokenizer, real_positions
-from faithattn.adapters.inputs.source import Source, paths, tensor_at, with_special_tokens
+from faithattn.adapters.inputs.source import tensor_at, with_special_tokens
 from faithattn.adapters.inputs.structure import select_rows
 from faithattn.adapters.interception.site import Site
 from faithattn.adapters.protocol import Run
@@ -19,9 +19,10 @@ from faithattn.adapters.replay.program import Program
 from faithattn.adapters.replay.refusal import Unrecordable
 from faithattn.adapters.state import parts_of
 from faithattn.adapters.torch_module.calls import Override, check_reached
-from faithattn.adapters.torch_module.forward import Seen
-from faithattn.adapters.torch_module.passes import Pass, Request, Runner
-from faithattn.adapters.torch_module.runs import features_of, positions_of, shown, supports_of
+from faithattn.adapters.torch_module.choice import choose_features
+from faithattn.adapters.torch_module.features import removable, with_feature
+from faithattn.adapters.torch_module.passes import Request, Runner
+from faithattn.adapters.torch_module.runs import positions_of, shown, supports_of
 from faithattn.adapters.torch_module.sites import described_sites, used_sites
 from faithattn.adapters.view import AttentionView
 from faithattn.errors import AdapterError
@@ -128,9 +129,9 @@ class TorchAdapter:
         request = self._request(inputs, attention or {}, features or {})
         done = self._runner.settled(request)
         used = used_sites(self._runner, done)
-        done, used = self._with_features(done, used)
+        done, used = with_feature(self._runner, done, used)
         check_reached("attention", attention, {each.place.name for each in done.seen})
-        embedded = features_of(done, self._options.embedding)
+        embedded = choose_features(self._options.embedding, done.found)
         check_reached("features", features, {each.name for each in embedded})
         _check_depends(done.program)
         positions = positions_of(done, used, embedded, self._options.mask, self._runner.plan)
@@ -176,7 +177,12 @@ class TorchAdapter:
             ValueError: If a position is outside the inputs.
         """
         inputs = with_special_tokens(inputs)
-        source = self._source(inputs)
+        plan = self._runner.plan
+        if not plan.sources:
+            with torch.no_grad():
+                self.run(inputs)
+        only = self._request(inputs, {}, {}).only or frozenset({plan.sole or ""})
+        source = removable(plan, only, inputs)
         ids, others = None, []
         for name, each in self._runner.plan.sources.items():
             value = None if each.path is None else tensor_at(inputs, each.path)
@@ -250,36 +256,6 @@ class TorchAdapter:
             continuous=plan.continuous.get(only),
         )
 
-    def _with_features(self, done: Pass, used: list[Seen]) -> tuple[Pass, list[Seen]]:
-        """Another pass, with a feature for the sites, where no embedding is as long as they are."""
-        keys = shown(used[0]).shape[-1]
-        lengths = {each.value.shape[1] for each in done.found}
-        extra = {0, 1, 2} if used[0].place.kind == "multi_head" else {0}
-        if any(keys - more in lengths for more in extra) or self._options.embedding is not None:
-            return done, used
-        plan, only = self._runner.plan, done.request.only
-        found = [
-            path
-            for path, value in paths(done.request.inputs)
-            if value.is_floating_point()
-            and value.ndim == 3
-            and value.shape[:2] == (done.size, keys)
-        ]
-        if found:
-            plan.continuous[only] = found[0]
-            request = replace(done.request, continuous=found[0])
-        else:
-            with torch.no_grad():
-                request = replace(done.request, search=True, record=False, attention={})
-                shapes = self._runner.forward(request, done.size).shapes
-            places = [index for index, shape in enumerate(shapes) if shape[1] == keys]
-            if not places:
-                return done, used
-            plan.tokens[only] = places[0]
-            request = replace(done.request, tokens=places[0])
-        done = self._runner.settled(request)
-        return done, used_sites(self._runner, done)
-
     def _record(self, state: State, names: frozenset[str]) -> None:
         """Runs the model once more to record what depends on these sites."""
         kept = {name: each for name, each in state.request.attention.items() if name not in names}
@@ -302,27 +278,6 @@ class TorchAdapter:
         done = self._runner.forward(request, state.size)
         check_reached("attention", attention, {each.place.name for each in done.seen})
         return done.logits
-
-    def _source(self, inputs: Any) -> Source:
-        """Where the positions come from that a deletion is about."""
-        plan = self._runner.plan
-        if not plan.sources:
-            with torch.no_grad():
-                self.run(inputs)
-        only = self._request(inputs, {}, {}).only or frozenset({plan.sole or ""})
-        names = {plan.feature_of[site] for site in only if site in plan.feature_of}
-        names = names or set(plan.sources)
-        for name in sorted(names):
-            source = plan.sources[name]
-            value = None if source.path is None else tensor_at(inputs, source.path)
-            if len(names) == 1 and value is not None and value.ndim > 1:
-                ids = None if value.is_floating_point() else value
-                return replace(source, ids=ids, length=value.shape[1])
-        raise AdapterError(
-            "model must take the positions as ids or a continuous input, for a deletion; got "
-            f"features {sorted(plan.sources) or 'none'} that come from elsewhere. "
-            "Name another removal such as 'zero_embedding', or write an adapter with remove()."
-        )
 
 
 def _changes(view: AttentionView | None) -> bool:

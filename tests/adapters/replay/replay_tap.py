@@ -66,7 +66,7 @@ def whole(model: Model, *inputs: Any, alternatives: Mapping[str, Tensor]) -> Ten
 
 
 def random_alternatives(
-    model: Model, *inputs: Any, at: tuple[str, ...] | None = None, count: int = 5
+    model: Model, *inputs: Any, at: tuple[str, ...] | None = None, count: int = 8
 ) -> dict[str, Tensor]:
     """Random weights for every site, or for those named, ``(K, ...)`` each."""
     with torch.no_grad(), Tap() as tap:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from replay_models import Attender, Encoder, TwoSites, after, context, ids
 from replay_tap import Tap, random_alternatives, record, whole
 from torch import Tensor, nn
@@ -20,12 +21,18 @@ MODELS: dict[str, Any] = {
     "tanh": lambda: after(lambda m, h, w: m.head(torch.tanh(context(h, w)))),
     "two sites": TwoSites,
     "encoder": Encoder,
+    "fused attention": lambda: after(_fused),
     "stop": lambda: after(lambda m, h, w: m.head(context(h, w.detach()) + context(h, w))),
     "written": lambda: after(
         lambda m, h, w: m.head(torch.cat([context(h, w).relu_(), h[:, 0]], 0)[2:].mul_(2))
     ),
     "no gradient inside": lambda: after(_no_gradient_inside),
 }
+
+
+def _fused(m: Any, h: Tensor, w: Tensor) -> Tensor:
+    x = (h * w[..., None]).unflatten(-1, (2, 2)).transpose(1, 2)
+    return m.head(F.scaled_dot_product_attention(x, x.tanh(), x).transpose(1, 2).flatten(2)[:, 0])
 
 
 def _no_gradient_inside(m: Any, h: Tensor, w: Tensor) -> Tensor:
@@ -42,7 +49,7 @@ def _leaves(model: Any) -> list[Tensor]:
 def test_gradients_equal_those_of_whole_forwards(name: str) -> None:
     model = MODELS[name]()
     for stack in (True, False):
-        alternatives = random_alternatives(model, ids(), count=4 if stack else 1)
+        alternatives = random_alternatives(model, ids(), count=8 if stack else 1)
         for row in alternatives.values():
             row.requires_grad_()
         at = [*alternatives.values(), *_leaves(model)]

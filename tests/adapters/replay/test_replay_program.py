@@ -31,13 +31,24 @@ def test_any_chunk_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         at_once = program(alternatives)
         assert program._chunked
+        monkeypatch.setattr(program_module, "_FEWEST_TOGETHER", 2)
         for cached in (1, 2, 4, 8):
             monkeypatch.setattr(program_module, "_CACHED_BYTES", cached * program._steps.largest)
             assert program.chunk(9) == cached
             torch.testing.assert_close(program(alternatives), at_once, rtol=1e-10, atol=1e-10)
 
 
-def test_the_memory_budget_bounds_the_chunk() -> None:
+def test_few_alternatives_go_one_by_one() -> None:
+    program, alternatives = _program(Encoder(), ("a0",))
+    assert [program.chunk(count) for count in (1, 7, 8)] == [1, 1, 8]
+    with torch.no_grad():
+        few = program({"a0": alternatives["a0"][:7]})
+        assert program._chunked is None
+        torch.testing.assert_close(program(alternatives)[:7], few, rtol=1e-10, atol=1e-10)
+
+
+def test_the_memory_budget_bounds_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program_module, "_FEWEST_TOGETHER", 2)
     program, alternatives = _program(Encoder(), ("a0",))
     peak = program._steps.peak
     assert peak >= program._steps.largest > 0

@@ -186,6 +186,19 @@ def _half(m: Any, h: Tensor, w: Tensor) -> Tensor:
     return m.head(c.double())
 
 
+def _fused(m: Any, h: Tensor, w: Tensor) -> Tensor:
+    q, k, v = (
+        part.unflatten(-1, (2, 2)).transpose(1, 2) for part in m.qkv(h * w[..., None]).chunk(3, -1)
+    )
+    mask = (torch.arange(6) < torch.tensor([[6], [3], [5]]))[:, None, None]
+    one = F.scaled_dot_product_attention(q, k, v, mask)
+    two = F.scaled_dot_product_attention(q, k, v, torch.zeros(6, 6).to(h) - torch.eye(6).to(h))
+    three = F.scaled_dot_product_attention(q, k, one, is_causal=True)
+    constant = h.unflatten(-1, (2, 2)).transpose(1, 2)
+    four = F.scaled_dot_product_attention(q, constant, constant)
+    return m.head((one + two + three + four).transpose(1, 2).flatten(2).sum(1))
+
+
 def _rope(m: Any, h: Tensor, w: Tensor) -> Tensor:
     z = torch.view_as_complex((h * w[..., None]).reshape(3, 6, 2, 2))
     turn = torch.polar(torch.ones(6, 1), torch.arange(6.0)[:, None]).to(z)
@@ -247,6 +260,12 @@ EQUAL: dict[str, tuple[Step, dict[str, Any], bool | None]] = {
     "rotary": (_rope, {}, None),
     "as_strided": (_unfolded, {}, True),
     "print": (lambda m, h, w: m.head(context(h, w)) + 0 * len(str(w.shape)), {}, True),
+    "fused attention": (_fused, {"qkv": lambda: nn.Linear(4, 12)}, True),
+    "fused attention of the weights alone": (
+        lambda m, h, w: m.head(F.scaled_dot_product_attention(w[:, None, :4], h, h)[:, 0]),
+        {},
+        True,
+    ),
     "detach": (lambda m, h, w: m.head(context(h, w.detach()) + context(h, w.data)), {}, True),
     "turned in place": (
         lambda m, h, w: m.head(torch.bmm((w * 1).unsqueeze_(1), (h * 1).transpose_(1, 1))[:, 0]),

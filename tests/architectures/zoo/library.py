@@ -66,6 +66,14 @@ def padded(**more: Any) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": (ids != 0).long(), **more}
 
 
+def padded_left() -> dict[str, Any]:
+    """The same, padded at the beginning."""
+    return {
+        key: torch.stack([row.roll(8 - n) for row, n in zip(each, LENGTHS, strict=True)])
+        for key, each in padded().items()
+    }
+
+
 def make(recipe: Recipe, variant: str) -> nn.Module:
     """The model of a recipe; the same parameters whatever its attention is computed with."""
     import transformers

@@ -136,7 +136,7 @@ def time_major() -> Entry:
 
 
 class Translator(nn.Module):
-    """A decoder loop over an LSTMCell that attends once in each step."""
+    """A decoder loop over an LSTMCell that attends once in each step; a packed encoder."""
 
     def __init__(self, steps: int = 3) -> None:
         super().__init__()
@@ -146,7 +146,11 @@ class Translator(nn.Module):
         self.out, self.steps = nn.Linear(32, 5), steps
 
     def forward(self, ids: Tensor) -> tuple[Tensor, list[Tensor]]:
-        states, last = self.encoder(self.embedding(ids))
+        packed = pack_padded_sequence(
+            self.embedding(ids), real(ids).sum(1).cpu(), batch_first=True, enforce_sorted=False
+        )
+        packed, last = self.encoder(packed)
+        states, _ = pad_packed_sequence(packed, batch_first=True, total_length=ids.shape[1])
         hidden, memory = last[0], torch.zeros_like(last[0])
         context, seen = torch.zeros_like(hidden), []
         for _ in range(self.steps):

@@ -9,7 +9,7 @@ import torch
 from faithattn import AttentionView
 
 from .entry import EAGER_AND_SDPA
-from .library import LENGTHS, SMALL, Recipe, layers, padded, registered
+from .library import LENGTHS, SMALL, Recipe, layers, padded, padded_left, registered
 
 GROUPED = {**SMALL, "num_key_value_heads": 2, "pad_token_id": 0, "head_dim": 8}
 
@@ -91,11 +91,7 @@ def bloom() -> Recipe:
 
 def language_model() -> Recipe:
     """Next-token logits of a language model, padded at the beginning."""
-    inputs = padded()
-    for key, value in inputs.items():
-        inputs[key] = torch.stack(
-            [row.roll(8 - length) for row, length in zip(value, LENGTHS, strict=True)]
-        )
+    inputs = padded_left()
     sites = layers("model.layers.{}.self_attn")
     rows = inputs["attention_mask"].bool()[:, None, :, None]
     return Recipe(

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from faithattn import AttentionView
 
 from .entry import EAGER_AND_SDPA, Entry, Weights, architecture, evaluated, texts
-from .library import LENGTHS, SMALL, Recipe, flattened, layers, padded, registered
+from .library import LENGTHS, SMALL, Recipe, flattened, layers, padded, padded_left, registered
 from .recurrent import real
 
 ONLY_EAGER = ("eager",)
+WINDOW = 4
 
 
 def bert() -> Recipe:
@@ -94,9 +95,15 @@ def xlnet() -> Recipe:
         {"vocab_size": 60, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48},
         layers("transformer.layer.{}.rel_attn"),
         "transformer.word_embedding",
-        padded(),
+        padded_left(),  # it classifies the last token
         more={"view": AttentionView("transformer.layer.1.rel_attn", query=-1)},
     )
+
+
+def local(attention_mask: Tensor, global_attention_mask: Tensor, **_: Tensor) -> Tensor:
+    """Real tokens without global attention; the model pads to whole windows by itself."""
+    tokens = attention_mask.bool() & (global_attention_mask == 0)
+    return nn.functional.pad(tokens, (0, -tokens.shape[1] % WINDOW))
 
 
 def longformer() -> Recipe:
@@ -108,7 +115,7 @@ def longformer() -> Recipe:
     return Recipe(
         "LongformerForSequenceClassification",
         "LongformerConfig",
-        {**SMALL, "attention_window": 4, "pad_token_id": 0},
+        {**SMALL, "attention_window": WINDOW, "pad_token_id": 0},
         tuple(flattened(window, globally)),
         "longformer.embeddings.word_embeddings",
         padded(global_attention_mask=everywhere),
@@ -116,7 +123,8 @@ def longformer() -> Recipe:
         attentions=lambda returned: {
             name: each.mT for name, each in zip(globally, returned.global_attentions, strict=True)
         },
-        more={"heads": 4},
+        # A text without its global token has no such rows: that token is no evidence.
+        more={"heads": 4, "options": {"mask": lambda inputs: local(**inputs)}},
     )
 
 

@@ -124,7 +124,6 @@ def swin() -> Recipe:
         feature_is_input=True,
         keep=lambda _module, _args, returned: windows(returned[1]),
         layout=(windows, unfolded(4)),
-        replayed="whole forwards",  # its pooling writes strides in place
         removal="mask_attention",
     )
 
