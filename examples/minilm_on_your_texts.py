@@ -15,6 +15,7 @@ import argparse
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,7 +45,7 @@ from faithattn.paper.data.readers import read_texts
 from faithattn.statistics import describe
 
 EPSILON = 0.01
-FLOAT_NOISE = 5e-7  # of leave-one-out, in units of the output
+LOO_TIES = ("auto", 5e-7)  # float noise of leave-one-out, in units of the output
 Encoder = Callable[[Sequence[Example]], Any]
 Batches = list[tuple[Any, Tensor]]  # what the tokenizer returns, and the ids of its texts
 Result = TypeVar("Result", Correlation, PermutationResult, AdversarialResult)
@@ -110,69 +111,71 @@ def story_words(inputs: Any) -> Tensor:
     return second & second.roll(-1, 1)  # its last token is the separator
 
 
-def over(batches: Batches, test: Callable[[Any, Tensor], Result]) -> Result:
-    results = [test(inputs, ids) for inputs, ids in batches]
+def over(
+    batches: Batches, test: Callable[..., Result], adapter: TorchAdapter, **options: Any
+) -> Result:
+    """One test of every text, as one result."""
+    results = []
+    for inputs, ids in batches:
+        draws = {"instances": ids} if "seed" in options else {}  # each text has draws of its own
+        results.append(test(adapter, inputs, **options, **draws))
     return type(results[0]).concatenate(results)
 
 
 def audit_layer(
-    adapter: TorchAdapter, batches: Batches, view: AttentionView, steps: int
-) -> dict[str, Any]:
-    """The four tests of one view; two adversaries and few steps, for time's sake."""
-    gradient = over(batches, lambda x, _: gradient_correlation(adapter, x, view=view))
-    loo = over(batches, lambda x, _: loo_correlation(adapter, x, view=view))
-    shuffled = over(
-        batches, lambda x, ids: permutation_test(adapter, x, view=view, seed=0, instances=ids)
-    )
-    other = over(
-        batches,
-        lambda x, ids: adversarial_attention(
-            adapter,
-            x,
-            epsilon=EPSILON,
-            n_adversaries=2,
-            n_steps=steps,
-            seed=0,
-            instances=ids,
-            view=view,
-        ),
-    )
+    adapter: TorchAdapter, batches: Batches, view: AttentionView, evidence: Tensor, steps: int
+) -> dict[str, Tensor]:
+    """The four tests of one view, one value a text; a short search, for time's sake."""
+    gradient = over(batches, gradient_correlation, adapter, view=view)
+    loo = over(batches, loo_correlation, adapter, view=view)
+    shuffled = over(batches, permutation_test, adapter, view=view, seed=0)
+    search = {"epsilon": EPSILON, "n_adversaries": 2, "n_steps": steps}
+    other = over(batches, adversarial_attention, adapter, view=view, seed=0, **search)
+    agreement = rank_correlation(gradient.importance, loo.importance, mask=loo.mask)
     return {
         "tau gradient": gradient.statistic,
         "tau LOO": loo.statistic,
+        "tau gradient-LOO": agreement.statistic,
         "median TVD": shuffled.median_tvd,
         "eps-max JSD": other.max_jsd,
-        "mass": gradient.mass,
+        "mass on words": gradient.mass,
         "largest": gradient.max_attention,
+        "precision@k": precision_at_k(gradient.explanation, evidence),
     }
+
+
+def marked(inputs: Any, examples: Sequence[Example]) -> list[Tensor]:
+    """Where the supporting sentences are; words of the story are numbered after the question's."""
+    found = []
+    for words, each in zip(word_groups(inputs), examples, strict=True):
+        evidence = torch.tensor(each.evidence, dtype=torch.int64)
+        found.append(torch.isin(words - len(each.question), evidence))
+    return found
+
+
+def precision_at_k(attention: Tensor, evidence: Tensor) -> Tensor:
+    """Share of the k words with most attention that hold the answer, k such words in all."""
+    k = evidence.sum(1, keepdim=True)
+    rank = attention.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return ((rank < k) & evidence).sum(1) / k[:, 0]
 
 
 def audit_heads(adapter: TorchAdapter, batches: Batches, layers: int, heads: int) -> dict[str, Any]:
     """Means over texts of the cheaper tests, one number a layer and head."""
-    loo = over(batches, lambda x, _: loo_correlation(adapter, x, view=AttentionView.cls()))
-    maps = {
-        name: np.zeros((layers, heads)) for name in ("tau gradient", "tau LOO", "median TVD", "mass")
-    }
-    for layer, head in np.ndindex(layers, heads):
-        view = AttentionView.cls(layer, heads=head)
-        gradient = over(batches, lambda x, _, v=view: gradient_correlation(adapter, x, view=v))
-        shuffled = over(
-            batches,
-            lambda x, ids, v=view: permutation_test(
-                adapter, x, view=v, n_permutations=20, seed=0, instances=ids
-            ),
-        )
-        # What deletion does to the output is the same for every head.
+    names = ("tau gradient", "tau LOO", "median TVD", "mass on words")
+    maps = {name: np.zeros((layers, heads)) for name in names}
+    loo = over(batches, loo_correlation, adapter, view=AttentionView.cls())
+    for place in np.ndindex(layers, heads):
+        view = AttentionView.cls(place[0], heads=place[1])
+        gradient = over(batches, gradient_correlation, adapter, view=view)
+        shuffled = over(batches, permutation_test, adapter, view=view, seed=0, n_permutations=20)
+        # What a deletion does to the output is the same for every head.
         removal = rank_correlation(
-            gradient.explanation,
-            loo.importance,
-            mask=loo.mask,
-            tie_tolerance=("auto", FLOAT_NOISE),
+            gradient.explanation, loo.importance, mask=loo.mask, tie_tolerance=LOO_TIES
         )
-        maps["tau gradient"][layer, head] = gradient.statistic.nanmean()
-        maps["tau LOO"][layer, head] = removal.statistic.nanmean()
-        maps["median TVD"][layer, head] = shuffled.median_tvd.nanmean()
-        maps["mass"][layer, head] = gradient.mass.mean()
+        values = (gradient.statistic, removal.statistic, shuffled.median_tvd, gradient.mass)
+        for name, value in zip(names, values, strict=True):
+            maps[name][place] = value.nanmean()
     return {name: values.tolist() for name, values in maps.items()}
 
 
@@ -180,7 +183,9 @@ def destinations(adapter: TorchAdapter, batches: Batches, separator: int) -> lis
     """Where the CLS row of each layer looks: at CLS, at separators, and elsewhere."""
     shares: list[Tensor] = []
     for inputs, _ in batches:
-        rows = torch.stack([site[:, :, 0].mean(1) for site in adapter.run(inputs).attention.values()])
+        rows = torch.stack(
+            [site[:, :, 0].mean(1) for site in adapter.run(inputs).attention.values()]
+        )
         to_separator = (rows * (inputs["input_ids"] == separator)).sum(-1)
         shares.append(torch.stack([rows[..., 0], to_separator], -1).detach())
     means = torch.cat(shares, 1).mean(1).tolist()
@@ -194,3 +199,82 @@ def draw(maps: dict[str, Any], path: Path) -> None:
         axes.set(title=name, xlabel="head", ylabel="layer")
         figure.colorbar(image, ax=axes, shrink=0.6)
     figure.savefig(path, dpi=110)
+
+
+def show(rows: dict[str, dict[str, Tensor]]) -> dict[str, Any]:
+    """Prints a table of means with 95 % bootstrap intervals, and returns the same as numbers."""
+    numbers: dict[str, Any] = {}
+    for view, row in rows.items():
+        numbers[view] = {}
+        for name, values in row.items():
+            found = describe(values.double().numpy())
+            if found.undefined < found.n:
+                numbers[view][name] = asdict(found)
+    names = list(next(iter(numbers.values())))
+    print("".join(f"{name:>24}" for name in ("CLS row", *names)))
+    for view, row in numbers.items():
+        cells = (f"{r['mean']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" for r in row.values())
+        print("".join(f"{cell:>24}" for cell in (view, *cells)), flush=True)
+    return numbers
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="a CSV file, or babi-1")
+    parser.add_argument("--weights", required=True, help="folder with a model and its tokenizer")
+    parser.add_argument("--out", type=Path, required=True, help="folder for what is written")
+    parser.add_argument("--epochs", type=int, default=3, help="0 leaves the weights as they are")
+    parser.add_argument("--texts", type=int, default=200, help="texts of the test split to audit")
+    parser.add_argument("--length", type=int, default=96, help="longest text in sub-words")
+    parser.add_argument("--steps", type=int, default=50, help="steps of the adversarial search")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    torch.manual_seed(0)
+    random.seed(0)
+    if options.data == "babi-1":
+        data = generate_babi(1, n_train=5000, n_dev=300, n_test=500)
+    else:
+        data = read_texts(options.data)
+    tokenizer = AutoTokenizer.from_pretrained(options.weights)
+    encode = encoder(tokenizer, options.length)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        options.weights, num_labels=len(data.labels)
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.epochs:
+        fine_tune(model, encode, data, options.epochs)
+        model.save_pretrained(options.out / "model")
+        tokenizer.save_pretrained(options.out / "model")
+    score = accuracy(model, encode, data.test)
+    print(f"test accuracy {score:.3f} on {len(data.test)} texts", flush=True)
+
+    chosen = random.Random(0).sample(data.test, min(options.texts, len(data.test)))
+    parts = list(in_batches(chosen, 25))
+    ids = torch.arange(len(chosen)).split([len(part) for part in parts])
+    batches = [(encode(part), rows) for part, rows in zip(parts, ids, strict=True)]
+    flags = [row for (x, _), part in zip(batches, parts, strict=True) for row in marked(x, part)]
+    evidence = nn.utils.rnn.pad_sequence(flags, batch_first=True)
+
+    pairs = bool(chosen[0].question)
+    adapter = adapt(model, mask=story_words if pairs else None)
+    sites = adapter.run(batches[0][0]).attention
+    layers, heads = len(sites), next(iter(sites.values())).shape[1]
+    views = {f"layer {k}": AttentionView.cls(k) for k in range(layers)}
+    views["all layers"] = AttentionView(None, query=0)
+    rows = {}
+    for name, view in views.items():
+        rows[name] = audit_layer(adapter, batches, view, evidence, options.steps)
+        print(f"{name} done", flush=True)
+    table = show(rows)
+    looks = destinations(adapter, batches, tokenizer.sep_token_id)
+    maps = audit_heads(adapter, batches, layers, heads)
+    draw(maps, options.out / "heads.png")
+    report = {"accuracy": score, "views": table, "destinations": looks, "heads": maps}
+    (options.out / "audit.json").write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

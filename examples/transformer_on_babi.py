@@ -119,5 +119,5 @@ def accuracy(model: Answerer, ids: Tensor, answers: Tensor) -> float:
 def precision_at_k(attention: Tensor, evidence: Tensor) -> Tensor:
     """Share of the k words with most attention that hold the answer, k such words in all."""
     k = evidence.sum(1, keepdim=True)
-    rank = attention.argsort(1, descending=True, stable=True).argsort(1)
+    rank = attention.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     return ((rank < k) & evidence).sum(1) / k[:, 0]

@@ -114,7 +114,7 @@ def read(
     inputs: Any,
     view: AttentionView | None = None,
     *,
-    replay: bool = False,
+    replay: int = 0,
 ) -> Reading:
     """Runs a model once, under the ambient grad mode, and checks what it says.
 
@@ -125,13 +125,13 @@ def read(
     if isinstance(adapter, TorchAdapter):
         view = adapter.recalled(view)
         names = None if view is None or view.names is None else frozenset(view.names)
-        adapter = adapter.focused(names, recording=replay)
+        adapter = adapter.focused(names, alternatives=replay)
     run = adapter.run(inputs)
     validate_run(run, support=False)  # choosing rows checks that of the chosen sites
     rows = choose_rows(run, view)
     if isinstance(adapter, TorchAdapter):
         adapter.remember(asked, rows.view)
-        adapter = adapter.focused(frozenset(rows.attention), recording=False)
+        adapter = adapter.focused(frozenset(rows.attention))
     output = resolve_output(getattr(adapter, "output", "auto"), run.logits.shape[-1])
     outputs = probabilities(run.logits.detach(), output)
     return Reading(adapter, inputs, run, rows, output, outputs, predicted_class(outputs, output))

@@ -56,7 +56,7 @@ def gradient_importance(
         torch.Size([1, 5])
     """
     with differentiating():
-        reading = read(model, inputs, view, replay=detach_attention)
+        reading = read(model, inputs, view, replay=int(detach_attention))
         return gradient_of(reading, detach_attention, target)
 
 

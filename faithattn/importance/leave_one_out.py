@@ -14,6 +14,7 @@ from faithattn.importance.removal.operators import REMOVALS, of_inputs
 from faithattn.importance.removal.pairs import change_from
 
 Removal: TypeAlias = "str | InputRemoval"
+_SHORT_TEXT = 16  # positions; longer texts only make recording more worthwhile
 
 
 def leave_one_out_importance(
@@ -73,8 +74,7 @@ def leave_one_out_importance(
     """
     name = check_removal(removal)
     with torch.no_grad():
-        # Only removal of attention weights asks for outputs under other attention.
-        reading = read(model, inputs, view, replay=name.startswith("mask_attention"))
+        reading = read(model, inputs, view, replay=expected_replays(name))
         return leave_one_out_of(reading, removal, target)
 
 
@@ -99,6 +99,11 @@ def check_removal(removal: Removal) -> str:
             "Pass the name itself, rename the function, or call it first, as in mask_patch(16)."
         )
     return name
+
+
+def expected_replays(name: str) -> int:
+    """How many outputs under other attention a removal asks for, at least."""
+    return _SHORT_TEXT if name.startswith("mask_attention") else 0
 
 
 def leave_one_out_of(reading: Reading, removal: Removal, target: int | Tensor | None) -> Tensor:

@@ -84,7 +84,7 @@ def adversarial_attention(
     steps = require_count("n_steps", n_steps)
     seed = fresh_seed(seed)
     with torch.inference_mode(False), torch.no_grad():
-        reading = read(model, inputs, view, replay=True)
+        reading = read(model, inputs, view, replay=count * steps)
         ids = instance_ids(instances, reading.outputs)
         rows = reading.rows
         found = search_adversaries(

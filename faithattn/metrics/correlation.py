@@ -11,7 +11,12 @@ from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.state import differentiating
 from faithattn.adapters.view import AttentionView
 from faithattn.importance.gradient import gradient_of
-from faithattn.importance.leave_one_out import Removal, check_removal, leave_one_out_of
+from faithattn.importance.leave_one_out import (
+    Removal,
+    check_removal,
+    expected_replays,
+    leave_one_out_of,
+)
 from faithattn.measures.groups import aggregate_scores
 from faithattn.measures.rank import Tolerance, rank_correlation, tolerance_pair
 from faithattn.results import Correlation
@@ -71,7 +76,7 @@ def gradient_correlation(
     """
     tolerances = tolerance_pair(tie_tolerance)
     with differentiating():
-        reading = read(model, inputs, view, replay=detach_attention)
+        reading = read(model, inputs, view, replay=int(detach_attention))
         importance = gradient_of(reading, detach_attention, target)
     return _correlate(
         reading,
@@ -136,8 +141,7 @@ def loo_correlation(
     name = check_removal(removal)
     tolerances = tolerance_pair(tie_tolerance)
     with torch.no_grad():
-        # Only removal of attention weights asks for outputs under other attention.
-        reading = read(model, inputs, view, replay=name.startswith("mask_attention"))
+        reading = read(model, inputs, view, replay=expected_replays(name))
         importance = leave_one_out_of(reading, removal, target)
     noise = output_noise(reading.run.logits.dtype)
     return _correlate(

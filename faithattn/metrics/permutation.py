@@ -70,7 +70,7 @@ def permutation_test(
     count = require_count("n_permutations", n_permutations)
     seed = fresh_seed(seed)
     with torch.no_grad():
-        reading = read(model, inputs, view, replay=True)
+        reading = read(model, inputs, view, replay=count)
         ids = instance_ids(instances, reading.outputs)
         tvd, jsd, confidence = _shuffle(reading, count, seed, ids)
     rows = reading.rows

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from faithattn.adapters.inputs import names
 from faithattn.adapters.inputs.belonging import number_lists
 from faithattn.adapters.inputs.source import SPECIAL, Source
 from faithattn.adapters.inputs.structure import holds_counts, is_integer, tensors_of
@@ -70,9 +71,9 @@ def known_real(rule: Any, inputs: Any, source: Source, expected: tuple[int, ...]
     """Positions that are no padding by rule, by name or by padding id; None if nothing says."""
     if isinstance(rule, int) and not isinstance(rule, bool):
         return _ids(inputs, source, expected).ne(rule)
-    named = _attention_mask(inputs, source, expected)
-    if named is not None:
-        return named
+    named = _companion(inputs, source, "attention_mask")
+    if named is not None and named.shape == expected:
+        return named.bool()
     padding = rule.pad_token_id if is_tokenizer(rule) else source.padding
     if padding is None or source.ids is None or source.ids.shape != expected:
         return None
@@ -86,17 +87,32 @@ def special_tokens(rule: Any, inputs: Any, source: Source) -> Tensor | None:
         ids = [each for each in rule.all_special_ids if each not in words]
         found = source.ids
         return None if found is None else torch.isin(found, torch.tensor(ids, device=found.device))
-    if isinstance(inputs, Mapping) and isinstance(inputs.get(SPECIAL), Tensor):
-        told = inputs[SPECIAL].bool()
-        return told if told.shape[1] == source.length and not source.of_decoder else None
-    return None
+    told = _companion(inputs, source, SPECIAL)
+    return told.bool() if told is not None and told.shape[1:] == (source.length,) else None
 
 
-def _attention_mask(inputs: Any, source: Source, expected: tuple[int, ...]) -> Tensor | None:
-    if not isinstance(inputs, Mapping):
+def _companion(inputs: Any, source: Source, name: str) -> Tensor | None:
+    """What a mapping holds under a name for this source: ``decoder_attention_mask``, ...
+
+    A plain name speaks of the text that has one, not of another in the same
+    mapping.
+    """
+    path = source.path or ()
+    holder = inputs
+    for key in path[:-1]:
+        holder = holder[key]
+    if not isinstance(holder, Mapping):
         return None
-    mask = inputs.get("decoder_attention_mask" if source.of_decoder else "attention_mask")
-    return mask.bool() if isinstance(mask, Tensor) and mask.shape == expected else None
+    own = path[-1] if path else None
+    around = names.affixes(own)
+    plain = [text for text in names.TEXTS if isinstance(holder.get(text), Tensor)]
+    if plain and names.parsed(own) is None and own is not None:
+        around = around - {names.PLAIN}
+    for before, after in sorted(around, key=len):
+        found = holder.get(f"{before}{name}{after}")
+        if isinstance(found, Tensor):
+            return found
+    return None
 
 
 def _named(mask: Any, site: str, source: Source) -> Any:
@@ -137,19 +153,23 @@ def _by_lengths(inputs: Any, mask: Tensor) -> Tensor:
 def _usable(weights: Tensor, support: Callable[[], Tensor] | None) -> Tensor:
     """Keys that some row of an instance may use, as far as the site tells."""
     if support is None:
-        _no_hidden_padding(weights)
-        return torch.ones(weights.shape[0], weights.shape[-1], dtype=torch.bool)
-    allowed = support()
-    return allowed.flatten(1, -2).any(1) if allowed.ndim > 2 else allowed
+        if weights.ndim > 2 and weights.shape[-2] == weights.shape[-1]:
+            weights = weights[..., -1:, :]  # the last row of a causal model may use every key
+        usable = torch.ones(weights.shape[0], weights.shape[-1], dtype=torch.bool)
+    else:
+        allowed = support()
+        usable = allowed.flatten(1, -2).any(1) if allowed.ndim > 2 else allowed
+    _no_hidden_padding(weights.detach(), usable.to(weights.device))
+    return usable
 
 
-def _no_hidden_padding(attention: Tensor) -> None:
+def _no_hidden_padding(weights: Tensor, usable: Tensor) -> None:
     """Refuses to call every position real where attention is cut off at an end of rows."""
-    if attention.ndim > 2 and attention.shape[-2] == attention.shape[-1]:
-        attention = attention[..., -1:, :]  # the last row of a causal model may use every key
-    rows = attention.detach().flatten(1, -2).amax(1) if attention.ndim > 2 else attention.detach()
-    first, last = rows[:, 0] == 0, rows[:, -1] == 0
-    if (first != last).any():
+    if torch._C._functorch.is_functorch_wrapped_tensor(weights):
+        return  # torch.func hides the content
+    peak = weights.flatten(1, -2).amax(1) if weights.ndim > 2 else weights
+    unused = usable & (peak == 0)
+    if (unused[:, 0] != unused[:, -1]).any():
         raise AdapterError(
             "mask must be given where the model pads: some rows begin or end in zero attention and "
             "nothing says which ids are padding. Use adapt(model, mask=padding_id) or a function."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections import UserDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from faithattn.adapters.inputs.structure import is_integer
+from faithattn.adapters.inputs import names
+from faithattn.adapters.inputs.structure import is_integer, rebuilt, remapped
 
 SPECIAL = "special_tokens_mask"
 # What a tokenizer gives besides the model's inputs.
@@ -65,13 +68,26 @@ def find_path(inputs: Any, value: Tensor, taken: set[Path]) -> Path | None:
             return path
         if path in taken or each.shape != value.shape or not is_integer(each):
             continue
-        alike.append(path)
-        if same is None and _equal(each, value):
+        if same is None and same_content(each, value):
             same = path
-    if same is None:
-        named = [path for path in alike if path and path[-1] == "input_ids"]
-        same = named[0] if named else (alike[0] if len(alike) == 1 else None)
-    return same
+        if not path or not _is_companion(path[-1]):
+            alike.append((path, each))
+    if same is None and len(alike) > 1:
+        named = [(path, each) for path, each in alike if path and path[-1] == "input_ids"]
+        alike = named or [(path, each) for path, each in alike if not _is_flags(each)]
+    return same if same is not None else (alike[0][0] if len(alike) == 1 else None)
+
+
+def _is_companion(key: Any) -> bool:
+    """Whether a name says that a tensor goes with a text, and is none."""
+    known = names.parsed(key)
+    return names.is_label(key) or (known is not None and known[1] not in names.TEXTS)
+
+
+def _is_flags(value: Tensor) -> bool:
+    if torch._C._functorch.is_functorch_wrapped_tensor(value):
+        return False
+    return bool(((value == 0) | (value == 1)).all())
 
 
 def tensor_at(inputs: Any, path: Path) -> Tensor | None:
@@ -88,16 +104,18 @@ def replaced_at(inputs: Any, path: Path, value: Tensor) -> Any:
         return value
     key, rest = path[0], path[1:]
     if isinstance(inputs, Mapping):
-        return {
+        changed = {
             name: replaced_at(each, rest, value) if name == key else each
             for name, each in inputs.items()
         }
-    changed = [
-        replaced_at(each, rest, value) if index == key else each
-        for index, each in enumerate(inputs)
-    ]
-    kind: Any = type(inputs)
-    return kind(*changed) if hasattr(inputs, "_fields") else kind(changed)
+        return remapped(inputs, changed)
+    return rebuilt(
+        inputs,
+        [
+            replaced_at(each, rest, value) if index == key else each
+            for index, each in enumerate(inputs)
+        ],
+    )
 
 
 def with_special_tokens(inputs: Any) -> Any:
@@ -110,10 +128,26 @@ def with_special_tokens(inputs: Any) -> Any:
     if not encodings or not isinstance(inputs, Mapping) or SPECIAL in inputs:
         return inputs
     ids = inputs.get("input_ids")
-    told = [encoding.special_tokens_mask for encoding in encodings]
-    if not isinstance(ids, Tensor) or ids.shape != (len(told), len(told[0])):
+    if not isinstance(ids, Tensor) or ids.tolist() != [encoding.ids for encoding in encodings]:
+        return inputs  # changed by hand since
+    told = torch.tensor([encoding.special_tokens_mask for encoding in encodings])
+    if not isinstance(inputs, UserDict):
+        return {**inputs, SPECIAL: told.to(ids.device)}
+    known = copy.copy(inputs)
+    known[SPECIAL] = told.to(ids.device)
+    return known
+
+
+def without_special_tokens(inputs: Any) -> Any:
+    """The inputs without what :func:`with_special_tokens` adds, for a caller's function."""
+    if not isinstance(inputs, Mapping) or SPECIAL not in inputs:
         return inputs
-    return {**inputs, SPECIAL: torch.tensor(told, device=ids.device)}
+    kept = {key: each for key, each in inputs.items() if key != SPECIAL}
+    if not isinstance(inputs, UserDict):
+        return kept
+    plain = copy.copy(inputs)
+    plain.data = kept
+    return plain
 
 
 def without_extras(inputs: Mapping[str, Any], accepted: frozenset[str] | None) -> dict[str, Any]:
@@ -125,7 +159,8 @@ def without_extras(inputs: Mapping[str, Any], accepted: frozenset[str] | None) -
     }
 
 
-def _equal(first: Tensor, second: Tensor) -> bool:
+def same_content(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors hold the same numbers."""
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
     if any(torch._C._functorch.is_functorch_wrapped_tensor(each) for each in (first, second)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,12 +11,24 @@ from torch import Tensor
 
 from faithattn.adapters.protocol import SupportsSelection
 
+CLOSED = -1e4  # an additive mask holds 0, and this or less where attention is closed
+
 
 def batch_size(inputs: Any) -> int | None:
     """Number of instances: dimension 0 of the first tensor, one of two dimensions before others."""
     found = [value for value in tensors_of(inputs) if value.ndim]
-    found.sort(key=lambda value: value.ndim < 2)  # positions (L,) may come before ids (B, L)
+    # Positions (L,) or (1, L), which all instances share, may come before ids (B, L).
+    found.sort(key=lambda value: (value.ndim < 2, len(value) == 1 and numbers_positions(value)))
     return found[0].shape[0] if found else None
+
+
+def numbers_positions(value: Tensor) -> bool:
+    """Whether every row is 0, 1, 2, ..."""
+    if not is_integer(value) or value.ndim == 0 or value.shape[-1] < 2:
+        return False
+    if torch._C._functorch.is_functorch_wrapped_tensor(value):
+        return False  # its content is not one tensor's
+    return bool((value == torch.arange(value.shape[-1], device=value.device)).all())
 
 
 def described(inputs: Any) -> str:
@@ -33,27 +46,40 @@ def select_rows(inputs: Any, rows: Tensor) -> Any:
     """Returns the given rows of inputs whose tensors hold instances on dimension 0.
 
     A tensor that has another size there, such as positions ``(L,)``, holds no
-    instances and is left as it is.
+    instances and is left as it is; so are positions ``(L,)`` and additive
+    masks ``(L, L)`` where there are as many instances as positions.
     """
-    return _selected(inputs, rows, batch_size(inputs))
+    size = batch_size(inputs)
+    square = any(value.ndim > 1 and value.shape[:2] == (size, size) for value in tensors_of(inputs))
+    return _selected(inputs, rows, size, square)
 
 
-def _selected(inputs: Any, rows: Tensor, size: int | None) -> Any:
+def _selected(inputs: Any, rows: Tensor, size: int | None, square: bool) -> Any:
     if isinstance(inputs, Tensor):
-        whole = inputs.ndim == 0 or inputs.shape[0] != size
+        whole = inputs.ndim == 0 or inputs.shape[0] != size or (square and _is_shared(inputs))
         return inputs if whole else inputs.index_select(0, rows.to(inputs.device))
     if isinstance(inputs, Mapping):
-        return {key: _selected(value, rows, size) for key, value in inputs.items()}
+        chosen = {key: _selected(value, rows, size, square) for key, value in inputs.items()}
+        return remapped(inputs, chosen)
     if isinstance(inputs, list) and len(inputs) == size and _plain_values(inputs):
         return [inputs[row] for row in rows.tolist()]
     if isinstance(inputs, tuple | list):
-        return rebuilt(inputs, [_selected(value, rows, size) for value in inputs])
+        return rebuilt(inputs, [_selected(value, rows, size, square) for value in inputs])
     if inputs is None or isinstance(inputs, bool | int | float | str):
         return inputs
     raise TypeError(
         f"inputs must be a tensor, tuple or mapping of tensors; got {type(inputs).__name__}. "
         "Give the adapter a select(inputs, rows) method."
     )
+
+
+def _is_shared(value: Tensor) -> bool:
+    """Whether a tensor is the same for all instances: positions, or scores to add to pairs."""
+    if value.ndim == 1:
+        return numbers_positions(value)
+    if value.ndim != 2 or not value.is_floating_point() or value.shape[0] != value.shape[1]:
+        return False
+    return bool(((value == 0) | (value <= CLOSED)).all() and (value != 0).any())
 
 
 def _plain_values(values: list[Any]) -> bool:
@@ -93,3 +119,9 @@ def rebuilt(original: tuple[Any, ...] | list[Any], values: list[Any]) -> Any:
     """A sequence of the same kind; a named tuple takes its values one by one."""
     kind: Any = type(original)
     return kind(*values) if hasattr(original, "_fields") else kind(values)
+
+
+def remapped(original: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
+    """A mapping of the same kind where that is a tokenizer's, whose keys are attributes."""
+    kind: Any = type(original)
+    return kind(values) if isinstance(original, UserDict) else values

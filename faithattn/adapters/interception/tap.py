@@ -67,6 +67,7 @@ class Tap(TorchFunctionMode):
         self._graph = torch.is_grad_enabled()
         self._cleanup = ExitStack()
         self._handlers = _handlers()
+        self.functions = 0  # how many were called
 
     def __enter__(self) -> Tap:
         with ExitStack() as stack:
@@ -100,6 +101,7 @@ class Tap(TorchFunctionMode):
         kwargs = kwargs or {}
         if _taps()[-1] is not self:
             return func(*args, **kwargs)
+        self.functions += 1
         handler = self._handlers.get(func)
         if handler is not None:
             return handler(self, func, args, kwargs)

@@ -42,12 +42,16 @@ class Recorder:
     no cost. Whoever makes a recorder calls `abandon` in the end, whatever
     happened.
 
+    Args:
+        limit: Most operations to record, where more are not worth it.
+
     Attributes:
         refused: Why this forward cannot be replayed; None as long as it can.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
         self.refused: str | None = None
+        self._limit = limit
         self._tape = Tape()
         self._operations = Operations(self._tape, gradients=False)
         self._marks: dict[str, _Mark] = {}
@@ -85,6 +89,11 @@ class Recorder:
             self._listener.start()
         self._marks[name] = _Mark(self._tape.define(fresh), recorded, Guard.of(recorded))
         return fresh
+
+    @property
+    def operations(self) -> int:
+        """How many operations depend on the attention so far."""
+        return len(self._tape.nodes)
 
     def reads(self, func: Any, args: Any) -> None:
         """Notes a function call that dispatched operations may not show; never raises.
@@ -167,7 +176,15 @@ class Recorder:
             result = func(*args, **kwargs)
             if pending is not None:
                 self._attempt(self._operations.after, pending, result)
+                self._check_limit()
         return result
+
+    def _check_limit(self) -> None:
+        if self._limit is not None and len(self._tape.nodes) > self._limit:
+            self._refuse(
+                f"More than {self._limit} operations depend on the attention, which is not worth "
+                "recording for so few alternatives."
+            )
 
     def _attempt(self, step: Callable[..., Any], *args: Any) -> Any:
         """A step of recording; whatever goes wrong in it is no concern of the model."""

@@ -35,7 +35,7 @@ def with_feature(runner: Runner, done: Pass, used: list[Seen]) -> tuple[Pass, li
         request = replace(done.request, continuous=found[0])
     else:
         with torch.no_grad():
-            request = replace(done.request, search=True, record=False, attention={})
+            request = replace(done.request, search=True, alternatives=0, attention={})
             shapes = runner.forward(request, done.size).shapes
         places = [index for index, shape in enumerate(shapes) if shape[1] == keys]
         if not places:

@@ -30,6 +30,7 @@ from faithattn.adapters.torch_module.calls import Call, Override, called, featur
 from faithattn.adapters.torch_module.forward import Embedded, Forward, Seen
 from faithattn.adapters.torch_module.plan import Plan
 from faithattn.adapters.torch_module.tokens import TokenLogits
+from faithattn.adapters.torch_module.worth import operations_worth
 from faithattn.errors import AdapterError
 
 
@@ -42,7 +43,8 @@ class Request:
         only: Names of the sites to look at; None for all.
         attention: Replacements by site.
         features: Replacements by feature.
-        record: Whether to record what depends on the sites ``only``.
+        alternatives: How many are to be replayed at the sites ``only``; what
+            depends on them is recorded if that is worth it.
         outputs: Submodules whose output may be the attention or the feature.
         mask: The caller's rule for masks, which tells the last real token.
         tokens: Which of the results (B, L, E) is the feature, if none is embedded.
@@ -54,7 +56,7 @@ class Request:
     only: frozenset[str] | None = None
     attention: Mapping[str, Override] = field(default_factory=dict)
     features: Mapping[str, Tensor] = field(default_factory=dict)
-    record: bool = False
+    alternatives: int = 0
     outputs: tuple[str, ...] = ()
     mask: Any = None
     tokens: int | None = None
@@ -105,7 +107,7 @@ class Runner:
 
     def forward(self, request: Request, size: int) -> Pass:
         """One pass of the module in eval mode, under a tap."""
-        recorder = Recorder() if request.record else None
+        recorder = self._recorder(request)
         watch = Forward(
             size,
             request.only,
@@ -128,11 +130,27 @@ class Runner:
                 returned = called(self.call, self.module, inputs)
                 watch.returned = True
                 logits = self._logits(returned, watch, request)
+            self.plan.functions = tap.functions
             program, refusal = _finished(recorder, logits)
+            if program is not None and recorder is not None:
+                self.plan.recorded[request.only] = recorder.operations
         finally:
             if recorder is not None:
                 recorder.abandon()
         return Pass(request, size, logits, watch.seen, watch.found, watch.shapes, program, refusal)
+
+    def _recorder(self, request: Request) -> Recorder | None:
+        """A recorder for as many operations as are worth it, if any."""
+        worth = self.worth(request)
+        return Recorder(worth) if worth else None
+
+    def worth(self, request: Request) -> int:
+        """How many operations are worth recording for the alternatives to come."""
+        if request.only is None or request.alternatives == 0:
+            return 0
+        return operations_worth(
+            self.plan, self.module, request.inputs, request.only, request.alternatives
+        )
 
     def _feature_output(self) -> str | None:
         """The submodule whose output is the feature, where that is no embedding."""
@@ -204,7 +222,7 @@ class Runner:
         row, copies = (done.size - 1, 1) if done.size > 1 else (0, 2)
         rows = torch.full((copies,), row)
         names = frozenset(each.place.name for each in unsure)
-        request = replace(done.request, only=names, attention={}, features={}, record=False)
+        request = replace(done.request, only=names, attention={}, features={}, alternatives=0)
         try:
             with torch.no_grad():
                 alone = self.forward(

@@ -110,7 +110,7 @@ def _confirmed(
         )
         names = frozenset(each.place.name for each in left)
         request = replace(
-            done.request, inputs=shorter, only=names, attention={}, features={}, record=False
+            done.request, inputs=shorter, only=names, attention={}, features={}, alternatives=0
         )
         with torch.no_grad():
             short = runner.forward(request, done.size)
@@ -165,6 +165,6 @@ def _everything(runner: Runner, done: Pass) -> list[Site]:
     """All sites of a model, for a message."""
     with torch.no_grad():
         request = replace(
-            done.request, only=None, attention={}, features={}, record=False, outputs=()
+            done.request, only=None, attention={}, features={}, alternatives=0, outputs=()
         )
         return described_sites(runner, runner.settled(request))

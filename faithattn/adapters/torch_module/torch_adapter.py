@@ -88,7 +88,7 @@ class TorchAdapter:
         runner: Runner,
         options: Options,
         focus: frozenset[str] | None = None,
-        recording: bool = False,
+        alternatives: int = 0,
     ) -> None:
         self.model = model
         self.output = options.output
@@ -96,7 +96,7 @@ class TorchAdapter:
         self._runner = runner
         self._options = options
         self._focus = focus
-        self._recording = recording
+        self._alternatives = alternatives
 
     def __repr__(self) -> str:
         return (
@@ -154,7 +154,7 @@ class TorchAdapter:
         names = frozenset(attention)
         recorded = state.program is not None and frozenset(state.program.inputs) == names
         if not recorded and not state.refusal and count > 1:
-            self._record(state, names)
+            self._record(state, names, count)
             recorded = state.program is not None
         if recorded:
             try:
@@ -212,10 +212,10 @@ class TorchAdapter:
             done = self._runner.settled(self._request(inputs, {}, {}, everything=True))
             return described_sites(self._runner, done)
 
-    def focused(self, names: frozenset[str] | None, *, recording: bool) -> TorchAdapter:
-        """The same adapter, looking at these sites only; recording for a replay if asked."""
+    def focused(self, names: frozenset[str] | None, *, alternatives: int = 0) -> TorchAdapter:
+        """The same adapter, looking at these sites only; it prepares for a replay if asked."""
         known = names or self._focus
-        return TorchAdapter(self.model, self._runner, self._options, known, recording)
+        return TorchAdapter(self.model, self._runner, self._options, known, alternatives)
 
     def recalled(self, view: AttentionView | None) -> AttentionView | None:
         """What a view came to in an earlier run, so that only its sites are looked at."""
@@ -241,7 +241,7 @@ class TorchAdapter:
         plan.renew(tuple(parts))
         site = self._options.site
         only = self._focus or (frozenset({site}) if site is not None else None)
-        if only is None and self._recording and plan.sole is not None:
+        if only is None and self._alternatives and plan.sole is not None:
             only = frozenset({plan.sole})
         only = None if everything else only
         return Request(
@@ -249,19 +249,21 @@ class TorchAdapter:
             only,
             attention,
             features,
-            record=self._recording and only is not None,
+            alternatives=self._alternatives,
             outputs=tuple(name for name in only or () if name in parts),
             mask=self._options.mask,
             tokens=plan.tokens.get(only),
             continuous=plan.continuous.get(only),
         )
 
-    def _record(self, state: State, names: frozenset[str]) -> None:
+    def _record(self, state: State, names: frozenset[str], count: int) -> None:
         """Runs the model once more to record what depends on these sites."""
         kept = {name: each for name, each in state.request.attention.items() if name not in names}
         request = replace(
-            state.request, only=names, attention=kept, features=state.features, record=True
+            state.request, only=names, attention=kept, features=state.features, alternatives=count
         )
+        if self._runner.worth(request) == 0:
+            return
         done = self._runner.forward(request, state.size)
         check_reached("attention", dict.fromkeys(names), {each.place.name for each in done.seen})
         _check_depends(done.program)
@@ -273,7 +275,7 @@ class TorchAdapter:
             state.request,
             attention={**state.request.attention, **attention},
             features=state.features,
-            record=False,
+            alternatives=0,
         )
         done = self._runner.forward(request, state.size)
         check_reached("attention", attention, {each.place.name for each in done.seen})

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from faithattn.adapters.interception.guards import eager
 from faithattn.adapters.interception.tap import Place, Tap
 
 
@@ -73,7 +74,7 @@ def watched(
     """What a function returns under a tap, and what the tap saw."""
     notes = Notes(change)
     module = function if isinstance(function, nn.Module) else Calling(function)
-    with Tap(module, notes):
+    with eager(), Tap(module, notes):
         returned = module()
     return returned, notes
 

@@ -119,6 +119,7 @@ REFUSED: dict[str, tuple[Step, str]] = {
     "dropout": (lambda m, h, w: m.head(context(h, F.dropout(w, 0.5, True))), "random"),
     "noise": (lambda m, h, w: m.head(context(h, w + torch.rand_like(w))), "random"),
     "independent noise": (lambda m, h, w: m.head(context(h, w)) + torch.randn(3).to(h), "random"),
+    "format": (lambda m, h, w: m.head(context(h, w)) + 0 * len(f"{w.max():.2f}"), "reads"),
     "nested": (_nested, "Nested|NestedTensor"),
     "sparse": (lambda m, h, w: m.head(torch.sparse.mm(w.to_sparse(), h[0])), "."),
     "out=": (_out, "writes in a way"),
@@ -259,7 +260,8 @@ EQUAL: dict[str, tuple[Step, dict[str, Any], bool | None]] = {
     "complex": (_complex, {}, None),
     "rotary": (_rope, {}, None),
     "as_strided": (_unfolded, {}, True),
-    "print": (lambda m, h, w: m.head(context(h, w)) + 0 * len(str(w.shape)), {}, True),
+    "print": (lambda m, h, w: (str(w), m.head(context(h, w)))[1], {}, True),  # read by people
+    "shapes": (lambda m, h, w: m.head(context(h, w)) * len(w) + w.stride(0), {}, True),
     "fused attention": (_fused, {"qkv": lambda: nn.Linear(4, 12)}, True),
     "fused attention of the weights alone": (
         lambda m, h, w: m.head(F.scaled_dot_product_attention(w[:, None, :4], h, h)[:, 0]),
