@@ -1,36 +1,49 @@
-"""``python -m tests.benchmarks [--smoke]``: one table, ratios measured side by side."""
+"""``python -m tests.benchmarks [--smoke] [--only PART]``: one table, measured side by side."""
 
 from __future__ import annotations
 
 import argparse
+import warnings
+from collections.abc import Callable
 
-from tests.benchmarks import kendall, memory, published
+from tests.benchmarks import capture, end_to_end, kendall, memory, models, published, replay
 from tests.benchmarks.timing import Row, one_thread
+
+_PARTS: dict[str, Callable[[bool], list[Row]]] = {
+    "published": published.rows,
+    "kendall": kendall.rows,
+    "capture": capture.rows,
+    "replay": replay.rows,
+    "worst": lambda smoke: [replay.worst(smoke)],
+    "end-to-end": end_to_end.rows,
+}
 
 
 def main() -> None:
     """Runs every benchmark and prints the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run at all?")
-    smoke = parser.parse_args().smoke
-    with one_thread():
-        rows = [*published.rows(smoke), *kendall.rows(smoke)]
-    print(f"{'task':<62}{'ours':>10}{'baseline':>10}{'ratio':>8}{'goal':>7}  against")
-    for row in rows:
-        print(_line(row))
-    length = 400 if smoke else 4000
-    peak = memory.megabytes(length)
-    print(
-        f"\npermutation_test, 100 shuffles, 32 texts of {length:,}: {peak:.0f} MB above the model "
-        f"(goal: under {memory.LIMIT_MEGABYTES} MB at 4,000)"
-    )
+    parser.add_argument("--only", choices=[*_PARTS, "memory"], help="one part of the table")
+    given = parser.parse_args()
+    smoke: bool = given.smoke
+    if not models.HAS_TRANSFORMERS:
+        print(models.SKIPPED)
+    print(f"{'task':<72}{'ours':>10}{'baseline':>11}{'ratio':>8}{'+-':>7}{'goal':>7}  against")
+    with one_thread(), warnings.catch_warnings():
+        for part, rows in _PARTS.items():
+            if given.only in (None, part):
+                for row in rows(smoke):
+                    print(_line(row), flush=True)
+    if given.only in (None, "memory"):
+        print("", *memory.lines(smoke), sep="\n")
 
 
 def _line(row: Row) -> str:
     goal = "" if row.goal is None else f"{row.goal:.2f}"
+    missed = " missed" if row.goal is not None and row.ratio > row.goal else ""
     return (
-        f"{row.task:<62}{row.ours * 1e3:>8.1f}ms{row.baseline * 1e3:>8.1f}ms{row.ratio:>8.3f}"
-        f"{goal:>7}  {row.against}"
+        f"{row.task:<72}{row.ours * 1e3:>8.1f}ms{row.baseline * 1e3:>9.1f}ms{row.ratio:>8.3f}"
+        f"{row.noise:>7.3f}{goal:>7}  {row.against}{missed}"
     )
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import kendalltau
 
 from faithattn import kendall_tau
-from tests.benchmarks.timing import Row, side_by_side
+from tests.benchmarks.timing import Row, compared
 
 _GOALS = {50: 1 / 25, 300: 1 / 4, 4000: 1.0}
 
@@ -21,8 +21,11 @@ def _row(length: int, n_instances: int, repeats: int) -> Row:
     generator = torch.Generator().manual_seed(length)
     x, y = (torch.rand(n_instances, length, generator=generator) for _ in range(2))
     pairs = list(zip(x.numpy(), y.numpy(), strict=True))
-    ours, baseline = side_by_side(
-        lambda: kendall_tau(x, y), lambda: [kendalltau(a, b) for a, b in pairs], repeats
+    return compared(
+        f"kendall_tau, {n_instances:,} rows of {length:,}",
+        lambda: kendall_tau(x, y),
+        lambda: [kendalltau(a, b) for a, b in pairs],
+        repeats,
+        "SciPy in a loop",
+        _GOALS[length],
     )
-    task = f"kendall_tau, {n_instances:,} rows of {length:,}"
-    return Row(task, ours, baseline, "SciPy in a loop", _GOALS[length])

@@ -18,7 +18,7 @@ from faithattn import (
 )
 from faithattn.paper.models import TextClassifier
 from faithattn.paper.training import build
-from tests.benchmarks.timing import Row, seconds, side_by_side
+from tests.benchmarks.timing import Row, compared, seconds
 
 _VOCABULARY = 15_000
 _BATCH = 32
@@ -42,63 +42,77 @@ def rows(smoke: bool) -> list[Row]:
 def _permutation_rows(
     model: TextClassifier, batches: list[Tensor], few: list[Tensor], repeats: int
 ) -> list[Row]:
-    ours, forward = side_by_side(
-        lambda: [permutation_test(model, ids, seed=0) for ids in batches],
-        lambda: _forward(model, batches),
-        repeats,
-    )
-    ours_few, looped = side_by_side(
-        lambda: [permutation_test(model, ids, seed=0) for ids in few],
-        lambda: [_decoder_loop(model, ids, 100) for ids in few],
-        repeats,
-    )
-    whole = seconds(lambda: [_forward(model, few) for _ in range(5)]) * 20
     task = "permutation_test, 100 shuffles"
+
+    def ours(some: list[Tensor]) -> None:
+        for ids in some:
+            permutation_test(model, ids, seed=0)
+
     return [
-        Row(task, ours, forward, "one forward pass F", 1.5),
-        Row(task, ours_few, looped, "decoder in a loop", None),
-        Row(task, ours_few, whole, "100 forward passes", None),
+        compared(
+            task,
+            lambda: ours(batches),
+            lambda: _forward(model, batches),
+            repeats,
+            "one forward pass F",
+            1.5,
+        ),
+        compared(
+            task,
+            lambda: ours(few),
+            lambda: [_decoder_loop(model, ids, 100) for ids in few],
+            repeats,
+            "decoder in a loop",
+        ),
+        compared(
+            task,
+            lambda: ours(few),
+            lambda: [_forward(model, few) for _ in range(5)],
+            repeats,
+            "100 forward passes",
+            times=20,
+        ),
     ]
 
 
 def _gradient_row(model: TextClassifier, batches: list[Tensor], repeats: int) -> Row:
-    ours, both = side_by_side(
+    return compared(
+        "gradient_correlation, tau included",
         lambda: [gradient_correlation(model, ids) for ids in batches],
         lambda: [_forward_backward(model, ids) for ids in batches],
         repeats,
+        "forward + backward",
+        1.2,
     )
-    return Row("gradient_correlation, tau included", ours, both, "forward + backward", 1.2)
 
 
 def _loo_row(model: TextClassifier, batches: list[Tensor], repeats: int) -> Row:
     shortened = _shortened(batches)
     sizes = (32, 64, 128, 256, 512)
-    times = {
+    spent = {
         size: min(seconds(lambda size=size: _bare(model, shortened, size)) for _ in "12")
         for size in sizes
     }
-    best = min(times, key=times.__getitem__)
-    ours, bare = side_by_side(
+    best = min(spent, key=spent.__getitem__)
+    return compared(
+        f"loo_correlation, tau included (bare: batches of {best})",
         lambda: [loo_correlation(model, ids) for ids in batches],
         lambda: _bare(model, shortened, best),
         repeats,
-    )
-    return Row(
-        f"loo_correlation, tau included (bare: batches of {best})",
-        ours,
-        bare,
         "bare forward, shortened texts",
         1.2,
     )
 
 
 def _search_row(model: TextClassifier, batches: list[Tensor], steps: int, repeats: int) -> Row:
-    ours, looped = side_by_side(
+    return compared(
+        f"adversarial_attention, {steps} steps",
         lambda: [adversarial_attention(model, ids, n_steps=steps, seed=0) for ids in batches],
         lambda: [_search_loop(model, ids, steps) for ids in batches],
         repeats,
+        "decoder at each step",
+        1 / 3,
     )
-    return Row(f"adversarial_attention, {steps} steps", ours, looped, "decoder at each step", 1 / 3)
 
 
 def _batches(count: int) -> list[Tensor]:

@@ -10,40 +10,61 @@ from dataclasses import dataclass
 
 import torch
 
+Work = Callable[[], object]
+
 
 @dataclass(frozen=True)
 class Row:
     """One line of the table: how our time compares with a baseline's.
 
-    ``ratio`` is ours divided by the baseline; ``goal`` is the ratio to stay
-    below.
+    ``ratio`` is ours divided by the baseline, the median over pairs taken one
+    right after the other; ``goal`` is the ratio to stay below, ``noise`` half
+    the distance between the quartiles of those ratios.
     """
 
     task: str
     ours: float
     baseline: float
+    ratio: float
+    noise: float
     against: str
     goal: float | None = None
 
-    @property
-    def ratio(self) -> float:
-        return self.ours / self.baseline
 
+def compared(
+    task: str,
+    ours: Work,
+    baseline: Work,
+    repeats: int,
+    against: str,
+    goal: float | None = None,
+    *,
+    times: float = 1,
+) -> Row:
+    """Measures both in turn, the order changing, after one uncounted call each.
 
-def side_by_side(
-    ours: Callable[[], object], baseline: Callable[[], object], repeats: int
-) -> tuple[float, float]:
-    """Median seconds of both, taken in turn after one uncounted call each."""
+    ``times`` multiplies the baseline, where a share of its work stands for all.
+    """
     ours(), baseline()
-    pairs = [(seconds(ours), seconds(baseline)) for _ in range(repeats)]
-    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+    pairs = []
+    for repeat in range(repeats):
+        if repeat % 2:
+            second = seconds(baseline)
+            pairs.append((seconds(ours), second))
+        else:
+            pairs.append((seconds(ours), seconds(baseline)))
+    pairs = [(mine, other * times) for mine, other in pairs]
+    ratios = [mine / other for mine, other in pairs]
+    low, middle, high = statistics.quantiles(ratios, n=4) if repeats > 1 else ratios * 3
+    medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
+    return Row(task, medians[0], medians[1], middle, (high - low) / 2, against, goal)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
+def seconds(work: Work) -> float:
+    """CPU time of one call, which counts other programs less than a clock on the wall."""
+    start = time.process_time()
     work()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 @contextmanager

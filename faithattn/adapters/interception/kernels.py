@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -46,6 +47,18 @@ def repeat_heads(query: Tensor, other: Tensor) -> Tensor:
     return other.repeat_interleave(query.shape[-3] // other.shape[-3], -3)
 
 
+def as_autocast(*tensors: Tensor | None) -> list[Any]:
+    """What autocast would hand to a kernel; the tensors themselves where it is off."""
+    kind = next(each for each in tensors if each is not None).device.type
+    if not torch.is_autocast_enabled(kind):
+        return list(tensors)
+    dtype = torch.get_autocast_dtype(kind)
+    single = (torch.float32, torch.float16, torch.bfloat16)
+    return [
+        each.to(dtype) if each is not None and each.dtype in single else each for each in tensors
+    ]
+
+
 def sdpa_weights(
     query: Tensor,
     key: Tensor,
@@ -58,9 +71,9 @@ def sdpa_weights(
     Half precision is computed in single, as the fused kernels do.
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    half = query.dtype in (torch.float16, torch.bfloat16)
-    left, right = (query.float(), key.float()) if half else (query, key)
-    scores = torch.matmul(left * scale, right.transpose(-2, -1))
+    left, right = _in_single(query, key)
+    with _exactly(query):
+        scores = torch.matmul(left * scale, right.transpose(-2, -1))
     if is_causal:
         scores = scores + _additive(_causal(query, key), scores.dtype)
     if mask is None:
@@ -71,6 +84,19 @@ def sdpa_weights(
         return (scores + bias).softmax(-1)
     # Only rows that may use no key pay for being put to zero.
     return (scores + bias.masked_fill(closed, 0)).softmax(-1) * ~closed
+
+
+def _exactly(query: Tensor) -> AbstractContextManager[Any]:
+    """Turns autocast off, which would round the scores that a kernel keeps in single."""
+    kind = query.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def _in_single(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+    """Half precision in single."""
+    if query.dtype in (torch.float16, torch.bfloat16):
+        return query.float(), key.float()
+    return query, key
 
 
 def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
@@ -110,13 +136,19 @@ def flex_weights(
     query: Tensor, key: Tensor, score_mod: Callable[..., Tensor], mask_mod: Any, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Weights of flex attention and the keys that each row may use."""
-    scores = torch.matmul(query * scale, repeat_heads(query, key).transpose(-2, -1))
+    # A function may index tensors by its places; only this mode of torch's lets vmap do so.
+    from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex
+
+    left, right = _in_single(query, repeat_heads(query, key))
+    with _exactly(query):
+        scores = torch.matmul(left * scale, right.transpose(-2, -1))
     size, heads, rows, columns = scores.shape
     places = [torch.arange(n, device=scores.device) for n in (size, heads, rows, columns)]
-    scores = _over_places(score_mod, first=True)(scores, *places)
     allowed = torch.ones_like(scores, dtype=torch.bool)
-    if mask_mod is not None:
-        allowed = _over_places(mask_mod, first=False)(*places).expand_as(scores)
+    with TransformGetItemToIndex():
+        scores = _over_places(score_mod, first=True)(scores, *places)
+        if mask_mod is not None:
+            allowed = _over_places(mask_mod, first=False)(*places).expand_as(scores)
     return torch._safe_softmax(scores.masked_fill(~allowed, -math.inf), -1), allowed
 
 

@@ -175,6 +175,7 @@ class Tap(TorchFunctionMode):
                 f"attention must be computed on plain tensors; got nested ones in {place.name!r} "
                 f"({place.where}). Run the model with padding and a mask."
             )
+        query, key, value, attn_mask = kernels.as_autocast(query, key, value, attn_mask)
         if enable_gqa:
             key, value = kernels.repeat_heads(query, key), kernels.repeat_heads(query, value)
         weights = kernels.sdpa_weights(query, key, attn_mask, is_causal, scale)

@@ -35,7 +35,7 @@ def by_hand(inputs: Any) -> Tensor:
 
 
 def by_name(*names: str) -> Any:
-    return lambda inputs: {name: IDS > 3 for name in names}
+    return lambda _: dict.fromkeys(names, IDS > 3)
 
 
 TOKENIZER = SimpleNamespace(
@@ -97,7 +97,12 @@ MASK_ERRORS: dict[str, tuple[Any, Any, Source, str]] = {
     "dtype": (lambda ids: ids, IDS, source(), SHAPE + r"\(3, 4\) torch.int64"),
     "kind": (len, IDS, source(), SHAPE + "int"),
     "tensor": (REAL[:1], IDS, source(), SHAPE + r"\(1, 4\) torch.bool. A mask tensor belongs to"),
-    "no ids": (0, {"x": IDS.float()}, AWAY, "mask must be given as a .* mask " + ID_ERROR + "0"),
+    "no ids": (
+        0,
+        {"x": IDS.float()},
+        AWAY,
+        "mask must be given as a function here: a padding id " + ID_ERROR + "0",
+    ),
     "two ids": (0, (IDS, IDS), AWAY, ID_ERROR + r"2\. Use adapt\(model, mask=lambda"),
     "unknown inputs": (0, SimpleNamespace(), AWAY, ID_ERROR + "0"),
     "masks for others": (

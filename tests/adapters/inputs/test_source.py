@@ -156,7 +156,7 @@ def test_a_tokenizers_output_that_was_changed_by_hand() -> None:
 
 
 class WithEncodings(dict):  # type: ignore[type-arg]
-    encodings = [Encoding([5, 6], [1, 0])]
+    encodings = (Encoding([5, 6], [1, 0]),)
 
 
 def test_special_tokens_of_another_mapping() -> None:
