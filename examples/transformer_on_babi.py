@@ -36,7 +36,7 @@ from faithattn.statistics import Statistics, describe
 LAYERS, HEADS, WIDTH = 2, 4, 64
 # "<s> where is MARY ? </s> mary went ...": the answer is read where the person is named.
 ASKED, STORY = 3, 6
-COLUMNS = "tau gradient,tau LOO,median TVD,eps-max JSD,mass on story,precision@k".split(",")
+COLUMNS = ["tau gradient", "tau LOO", "median TVD", "eps-max JSD", "mass on story", "precision@k"]
 
 
 class Answerer(nn.Module):
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="a few seconds, learns nothing")
     options = parser.parse_args()
     if options.smoke:
-        options.stories, options.steps, options.search = 4, 10, 5
+        options.stories, options.steps, options.search = 3, 8, 2
 
     torch.manual_seed(0)
     data = generate_babi(1, n_train=10 * options.steps, n_test=max(500, options.stories))

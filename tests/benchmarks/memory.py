@@ -47,9 +47,9 @@ def _growth(kind: str, size: int, length: int) -> float:
     model, inputs, small, view, forward = _subject(kind, size, length)
     with torch.no_grad():
         forward()
-    permutation_test(model, small, view, n_permutations=1, seed=0)
+    permutation_test(model, small, view=view, n_permutations=1, seed=0)
     before = _peak()
-    permutation_test(model, inputs, view, n_permutations=100, seed=0)
+    permutation_test(model, inputs, view=view, n_permutations=100, seed=0)
     return _peak() - before
 
 

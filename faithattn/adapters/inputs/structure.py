@@ -17,9 +17,10 @@ CLOSED = -1e4  # an additive mask holds 0, and this or less where attention is c
 def batch_size(inputs: Any) -> int | None:
     """Number of instances: dimension 0 of the first tensor, one of two dimensions before others."""
     found = [value for value in tensors_of(inputs) if value.ndim]
-    # Positions (L,) or (1, L), which all instances share, may come before ids (B, L).
-    found.sort(key=lambda value: (value.ndim < 2, len(value) == 1 and numbers_positions(value)))
-    return found[0].shape[0] if found else None
+    found = [value for value in found if value.ndim > 1] or found  # positions (L,) may come first
+    if len({len(value) for value in found}) > 1:  # and so may positions (1, L)
+        found.sort(key=lambda value: len(value) == 1 and numbers_positions(value))
+    return len(found[0]) if found else None
 
 
 def numbers_positions(value: Tensor) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from types import FrameType
@@ -17,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from faithattn.adapters.interception import kernels
 from faithattn.adapters.interception.guards import refuse_recomputed
+from faithattn.adapters.interception.naming import Naming
 from faithattn.adapters.interception.outputs import replaced
 from faithattn.adapters.interception.softmax import (
     EXP,
@@ -32,8 +32,6 @@ from faithattn.adapters.replay.refusal import READS
 from faithattn.adapters.state import parts_of
 from faithattn.errors import AdapterError
 
-ROOT = "attention"
-_CALL_FRAMES = {nn.Module._call_impl.__code__, nn.Module._wrapped_call_impl.__code__}
 _local = threading.local()
 
 
@@ -56,11 +54,10 @@ class Tap(TorchFunctionMode):
         super().__init__()
         self._model = model
         self._modules = parts_of(model)
-        self._names = {id(part): name for name, part in self._modules.items()}
         self._outputs = tuple(outputs)
         self._watcher = watcher
         self._results = results
-        self._calls: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._naming = Naming(self._modules)
         self._logarithms = Logarithms()
         self._base: FrameType | None = None
         self._heads: int | None = None
@@ -228,13 +225,12 @@ class Tap(TorchFunctionMode):
         return used.clone() if used.ndim == 3 else used
 
     def _aten_embedding(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Tensor:
-        def swapped(ids: Tensor, weight: Tensor, *rest: Any, **options: Any) -> Tensor:
-            result: Tensor = func(weight, ids, *rest, **options)
-            return result
+        def swapped(ids: Tensor, weight: Tensor, *rest: Any) -> Any:
+            return func(weight, ids, *rest)
 
-        given = dict(zip(("weight", "indices", "padding_idx"), args, strict=False)) | dict(kwargs)
-        ids, table = given.pop("indices"), given.pop("weight")
-        return self._embedding(swapped, (ids, table, given.pop("padding_idx", -1)), given)
+        named = dict(zip(("weight", "indices", "padding_idx"), args, strict=False)) | dict(kwargs)
+        padding = named.get("padding_idx", -1)
+        return self._embedding(swapped, (named["indices"], named["weight"], padding), {})
 
     def _read(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
         self._watcher.read(func, (args, kwargs))
@@ -246,8 +242,7 @@ class Tap(TorchFunctionMode):
         def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
             if threading.get_ident() != owner or _taps()[-1:] != [self]:
                 return output
-            number = self._number(name, "module")
-            place = Place(name + number, "module", "output", int(number[1:] or 0))
+            place = self._naming.numbered(name, "module", "output")
 
             def show(value: Tensor, dim: int) -> Tensor:
                 if not self._watcher.wants(place):
@@ -259,20 +254,8 @@ class Tap(TorchFunctionMode):
         return hook
 
     def _place(self, kind: str) -> Place:
-        """Names the innermost module of the model whose forward is on the stack."""
-        frame: FrameType | None = sys._getframe(3)
-        found, where = None, "?"
-        while frame is not None and frame is not self._base:
-            code = frame.f_code
-            if code.co_argcount and code not in _CALL_FRAMES:
-                found = self._names.get(id(frame.f_locals.get(code.co_varnames[0])))
-                if found is not None:
-                    where = f"{code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno}"
-                    break
-            frame = frame.f_back
-        name = found or ROOT
-        number = self._number(name, "embedding" if kind == "embedding" else "weights")
-        return Place(name + number, kind, where, int(number[1:] or 0))
+        """Where the function that is being handled was called."""
+        return self._naming.place(kind, sys._getframe(3), self._base)
 
     def _wants(self, place: Place) -> bool:
         """Whether to show these weights; raises where gradients could not follow them."""
@@ -281,12 +264,6 @@ class Tap(TorchFunctionMode):
             where = f"{place.name!r} ({place.where})"
             refuse_recomputed(sys._getframe(1), self._base, where)
         return wanted
-
-    def _number(self, name: str, kind: str) -> str:
-        """The suffix of a repeated call: nothing, then #1, #2, ..."""
-        call = self._calls[name, kind]
-        self._calls[name, kind] += 1
-        return f"#{call}" if call else ""
 
 
 def _taps() -> list[Tap]:

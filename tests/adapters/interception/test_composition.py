@@ -72,6 +72,7 @@ def test_a_half_model() -> None:
     torch.testing.assert_close(same.logits, run.logits, rtol=0, atol=0)
 
 
+@pytest.mark.xfail(strict=True, reason="a feature is made a leaf inside a transform of torch.func")
 @pytest.mark.parametrize("model", [Fused().double(), Reader().eval()], ids=["kernel", "softmax"])
 def test_torch_func(model: nn.Module) -> None:
     adapter = adapt(model)
@@ -218,7 +219,7 @@ def test_an_identity_moves_nothing_where_scores_are_used_elsewhere() -> None:
 def test_an_override_that_is_never_reached() -> None:
     adapter = adapt(Reader())
     for name in ("nowhere", "attention#1", "score"):
-        with pytest.raises(AdapterError, match="never reached|must compute attention"):
+        with pytest.raises(AdapterError, match=r"never reached|must compute attention"):
             adapter.run(IDS, attention={name: halved})
 
     class Sometimes(Reader):
@@ -247,11 +248,14 @@ def test_flex_attention_with_gradients_says_so() -> None:
 
     adapter = adapt(Flexed())
     try:
-        Flexed()(IDS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Flexed()(IDS)
     except NotImplementedError:  # newer versions of torch say so, older ones run
         with pytest.raises(AdapterError, match="does not support backward on CPU"):
             adapter.run(IDS)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
         run = adapter.run(IDS)
         changed = adapter.run(IDS, attention={"attention": halved})
     assert run.attention["attention"].shape == (3, 2, 4, 4)

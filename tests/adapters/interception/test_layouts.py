@@ -240,7 +240,7 @@ _SEEN = pytest.mark.xfail(strict=True, reason="multi-head layouts are not checke
     ],
 )
 def test_attention_over_the_batch_is_refused(size: int, length: int) -> None:
-    """A mistake that nobody sees: nn.MultiheadAttention with the batch where it expects positions."""
+    """A mistake that nobody sees: the batch is where nn.MultiheadAttention expects positions."""
 
     class Mixing(nn.Module):
         def __init__(self) -> None:

@@ -64,9 +64,9 @@ class Carrying(Reader):
 
 
 CARRIERS: dict[str, tuple[Callable[[Tensor, Tensor], Any], Callable[[Any], Tensor]]] = {
-    "tensor": (lambda c, w: w, lambda out: out),
-    "column": (lambda c, w: w[..., None], lambda out: out[..., 0]),
-    "row": (lambda c, w: w[:, None], lambda out: out[:, 0]),
+    "tensor": (lambda _, w: w, lambda out: out),
+    "column": (lambda _, w: w[..., None], lambda out: out[..., 0]),
+    "row": (lambda _, w: w[:, None], lambda out: out[:, 0]),
     "tuple": (lambda c, w: (c, w), lambda out: out[1]),
     "weights first": (lambda c, w: (w, c, None), lambda out: out[0]),
     "list": (lambda c, w: [c, w], lambda out: out[1]),
@@ -100,8 +100,8 @@ def test_weights_in_any_output(carrier: str) -> None:
 def test_an_output_without_weights_is_an_error() -> None:
     for carry, take in (
         (lambda c, w: (c, w * 2), lambda out: out[1] / 2),
-        (lambda c, w: {"context": c}, lambda out: out["context"].expand(3, 4)),
-        (lambda c, w: None, lambda out: torch.zeros(3, 4).double()),
+        (lambda c, _: {"context": c}, lambda out: out["context"].expand(3, 4)),
+        (lambda *_: None, lambda _: torch.zeros(3, 4).double()),
     ):
         model = Carrying(carry, take)
         with pytest.raises(AdapterError, match="must compute attention named 'normalise'"):

@@ -1,4 +1,4 @@
-"""Compiled, scripted, checkpointed, parallel and otherwise wrapped models work, or say the way out."""
+"""Compiled, scripted, checkpointed and parallel models work, or say the way out."""
 
 from __future__ import annotations
 
@@ -141,11 +141,11 @@ def test_a_scripted_model_says_the_way_out() -> None:
         model = Reader().eval()
         traced = torch.jit.trace(model, IDS, check_trace=False)
     for each in (scripted, traced):
-        with pytest.raises(AdapterError, match="must not be scripted or traced.*Adapt the module"):
+        with pytest.raises(AdapterError, match=r"must not be scripted or traced.*Adapt the module"):
             adapt(each)
     part = Parted()
     part.part = scripted
-    with pytest.raises(AdapterError, match="at 'part'.*name a site outside it"):
+    with pytest.raises(AdapterError, match=r"at 'part'.*name a site outside it"):
         adapt(part)
     with pytest.raises(AdapterError, match="must compute attention named 'part'"):
         adapt(part, site="part").run(IDS)
@@ -187,7 +187,7 @@ class Checkpointed(Reader):
 def test_checkpoints(use_reentrant: bool) -> None:
     model = Checkpointed(use_reentrant=use_reentrant)
     with pytest.raises(
-        AdapterError, match="must not checkpoint .* gradients .*'attention'.*no_grad"
+        AdapterError, match=r"must not checkpoint .* gradients .*'attention'.*no_grad"
     ):
         adapt(model).run(IDS)
     with torch.no_grad(), warnings.catch_warnings():
@@ -345,10 +345,10 @@ def test_parametrized_weights(change: Callable[[Reader], nn.Module]) -> None:
         model = change(Reader())
     model.eval()
     expected = model(IDS)
-    before = deep({name: each for name, each in model.named_buffers()}), model.state_dict().keys()
+    before = deep(dict(model.named_buffers())), model.state_dict().keys()
     run = adapt(model).run(IDS)
     torch.testing.assert_close(run.logits, expected)
-    after = deep({name: each for name, each in model.named_buffers()}), model.state_dict().keys()
+    after = deep(dict(model.named_buffers())), model.state_dict().keys()
     assert after == before
 
 
