@@ -87,7 +87,7 @@ def train(model: Answerer, ids: Tensor, answers: Tensor, steps: int) -> None:
     order = sentences.argsort()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 2e-3, total_steps=steps, pct_start=0.05, anneal_strategy="linear"
+        optimizer, 2e-3, total_steps=steps, pct_start=0.05, cycle_momentum=False
     )
     for step in range(steps):
         longest = max(2, 2 + 24 * (step / steps - 0.15))

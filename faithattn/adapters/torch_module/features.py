@@ -36,14 +36,23 @@ def with_feature(runner: Runner, done: Pass, used: list[Seen]) -> tuple[Pass, li
     else:
         with torch.no_grad():
             request = replace(done.request, search=True, alternatives=0, attention={})
-            shapes = runner.forward(request, done.size).shapes
-        places = [index for index, shape in enumerate(shapes) if shape[1] == keys]
+            tried = runner.forward(request, done.size)
+        site = next(each for each in tried.seen if each.place.name == used[0].place.name)
+        # What comes after the attention is not all that depends on a position.
+        places = [i for i, shape in enumerate(tried.shapes[: site.before]) if _rows(shape) == keys]
         if not places:
             return done, used
         plan.tokens[only] = places[0]
         request = replace(done.request, tokens=places[0])
     done = runner.settled(request)
     return done, used_sites(runner, done)
+
+
+def _rows(shape: tuple[int, ...]) -> int:
+    """Positions of a result (B, L, E), or of a map (B, C, H, W) with channels."""
+    if len(shape) == 3:
+        return shape[1]
+    return shape[2] * shape[3] if shape[1] > 1 else 0
 
 
 def removable(plan: Plan, only: Iterable[str], inputs: Any) -> Source:

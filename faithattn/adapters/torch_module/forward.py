@@ -27,6 +27,7 @@ class Seen:
         shown: The weights in the library's layout, None where it is unknown.
         axes: Where the instances are in it.
         sure: Whether no other layout is possible.
+        before: How many results (B, L, E) had been computed.
         support: Computes the keys each row may use, in the library's layout.
     """
 
@@ -35,6 +36,7 @@ class Seen:
     shown: Tensor | None
     axes: Axes | None
     sure: bool
+    before: int
     support: Callable[[], Tensor] | None
 
     def site(self, role: str, *, used: bool) -> Site:
@@ -129,7 +131,7 @@ class Forward:
         raw = value if dim == value.ndim - 1 else value.movedim(dim, -1)
         axes, sure = self._axes(place, raw, heads)
         if axes is None:
-            self.seen.append(Seen(place, raw.detach(), None, axes, sure, None))
+            self.seen.append(Seen(place, raw.detach(), None, axes, sure, self.results, None))
             return value
         layout = Layout(dim, axes, self.size)
         shown = replacement(self.attention.get(place.name), layout.show(value), place.name)
@@ -137,7 +139,7 @@ class Forward:
             shown = self.recorder.mark(place.name, shown)
             self.marked = True
         keys = None if support is None else (lambda: layout.show(support()))
-        self.seen.append(Seen(place, raw.detach(), shown, axes, sure, keys))
+        self.seen.append(Seen(place, raw.detach(), shown, axes, sure, self.results, keys))
         return layout.restore(shown, value)
 
     def embedded(
@@ -159,16 +161,19 @@ class Forward:
         return shown.movedim(0, axis)
 
     def result(self, value: Tensor) -> Tensor:
-        """Counts results (B, L, E); one of them may be the feature."""
-        if value.ndim != 3 or not value.is_floating_point() or value.shape[0] != self.size:
+        """Counts results (B, L, E) and maps (B, C, H, W); one of them may be the feature."""
+        if value.ndim not in (3, 4) or not value.is_floating_point():
+            return value
+        if value.shape[0] != self.size:
             return value
         index, self.results = self.results, self.results + 1
         self.shapes.append(tuple(value.shape))
         if index != self.tokens:
             return value
-        used = feature(self.features.get(TOKENS), value, TOKENS)
+        rows = value if value.ndim == 3 else value.flatten(2).transpose(1, 2)
+        used = feature(self.features.get(TOKENS), rows, TOKENS)
         self.found.append(Embedded(TOKENS, used, None, None, 0, 0, True))
-        return used
+        return used if value.ndim == 3 else used.transpose(1, 2).reshape(value.shape)
 
     def _feature_output(self, name: str, value: Tensor) -> Tensor:
         if value.ndim != 3 or value.shape[0] != self.size:

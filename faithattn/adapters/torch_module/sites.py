@@ -41,7 +41,6 @@ def used_sites(runner: Runner, done: Pass) -> list[Seen]:
     used = [each for each, role in _roles(runner, done) if role == ATTENTION]
     if not used:
         raise no_site(_everything(runner, done), None)
-    runner.plan.sole = used[0].place.name if len(used) == 1 else None
     return used
 
 
@@ -62,13 +61,8 @@ def _roles(runner: Runner, done: Pass) -> list[tuple[Seen, str]]:
         return role_of(seen, lengths, done.logits, follows.get(seen.place.name))
 
     fitting = [each for each in done.seen if _could_be(each, role(each))]
-    sole = len([each for each in fitting if not is_gate(each)]) == 1
     doubtful = [
-        each
-        for each in fitting
-        if each.place.kind == "softmax"
-        and (is_gate(each) or sole)
-        and each.place.name not in follows
+        each for each in fitting if each.place.kind == "softmax" and each.place.name not in follows
     ]
     if doubtful and features:
         follows.update(_confirmed(runner, done, doubtful, features))

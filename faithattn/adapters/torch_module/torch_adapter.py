@@ -181,7 +181,7 @@ class TorchAdapter:
         if not plan.sources:
             with torch.no_grad():
                 self.run(inputs)
-        only = self._request(inputs, {}, {}).only or frozenset({plan.sole or ""})
+        only = self._request(inputs, {}, {}).only or frozenset(plan.feature_of)
         source = removable(plan, only, inputs)
         ids, others = None, []
         for name, each in self._runner.plan.sources.items():
@@ -241,8 +241,6 @@ class TorchAdapter:
         plan.renew(tuple(parts))
         site = self._options.site
         only = self._focus or (frozenset({site}) if site is not None else None)
-        if only is None and self._alternatives and plan.sole is not None:
-            only = frozenset({plan.sole})
         only = None if everything else only
         return Request(
             with_special_tokens(inputs),
