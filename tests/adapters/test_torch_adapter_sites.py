@@ -65,7 +65,7 @@ def test_several_sites_are_listed_and_chosen() -> None:
     assert (site.kind, site.shape) == ("softmax", (3, 4))
     assert site.where.startswith("plain_modules.py:")
     assert list(adapt(model).run(IDS).attention) == names
-    with pytest.raises(AdapterError, match=r"view must say which .*'first' \(3, 4\).*AttentionView"):
+    with pytest.raises(AdapterError, match=r"view must say .*'first' \(3, 4\).*AttentionView"):
         permutation_test(model, IDS)
     for name in names:
         adapter = adapt(model, site=name)
@@ -127,7 +127,9 @@ def test_options_that_are_no_functions() -> None:
 
 def test_a_model_without_a_site() -> None:
     hidden = Submodule(by_hand)
-    with pytest.raises(AdapterError, match=r"candidates: 'normalise' \(3, 4\) \(module, output\)\."):
+    with pytest.raises(
+        AdapterError, match=r"candidates: 'normalise' \(3, 4\) \(module, output\)\."
+    ):
         adapt(hidden).run(IDS)
     with pytest.raises(AdapterError, match=r"must compute attention named 'nowhere' that can be"):
         adapt(Plain(), site="nowhere").run(IDS)
@@ -195,7 +197,9 @@ def test_a_scripted_model_hides_its_calls() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # newer releases deprecate tracing
         model = Scripted()
-    with pytest.raises(AdapterError, match=r"model must not be scripted or traced.* at 'inner'\. Ada"):
+    with pytest.raises(
+        AdapterError, match=r"model must not be scripted or traced.* at 'inner'\. Ada"
+    ):
         adapt(model)
 
 

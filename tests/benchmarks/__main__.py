@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tests.benchmarks import capture, end_to_end, kendall, memory, models, published, replay
 from tests.benchmarks.timing import Row, one_thread
 
-_PARTS: dict[str, Callable[[bool], list[Row]]] = {
+_PARTS: dict[str, Callable[[bool], Iterable[Row]]] = {
     "published": published.rows,
     "kendall": kendall.rows,
     "capture": capture.rows,

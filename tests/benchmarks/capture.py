@@ -14,25 +14,24 @@ from tests.benchmarks.models import Case
 from tests.benchmarks.timing import Row, compared
 
 
-def rows(smoke: bool) -> list[Row]:
+def rows(smoke: bool) -> Iterator[Row]:
     """Ratios of ``adapt(model).run(inputs)`` to the model itself."""
     long, short = ((2, 8), (1, 4)) if smoke else ((8, 64), (1, 8))
     few, many = (1, 1) if smoke else (41, 401)
     lstm = models.additive("mul-sum", *((2, 8) if smoke else (32, 50)))
     encoder = models.encoder(*long)
-    measured = [
-        _capture(lstm, few),
-        _capture(encoder, few, "bare forward, fast path"),
-        _capture(encoder, few, "bare forward, no fast path", around=_no_fast_path),
-    ]
+    yield _capture(lstm, few)
+    yield _capture(encoder, few, "bare forward, fast path")
+    yield _capture(encoder, few, "bare forward, no fast path", around=_no_fast_path)
     graded = [(lstm, "embedding"), (encoder, "embedding")]
     if models.HAS_TRANSFORMERS:
         for kind in ("sdpa", "eager"):
             case = models.bert(kind, *long)
-            measured.append(_capture(case, few, goal=1.05))
-            measured.append(_capture(models.bert(kind, *short), many, goal=1.25))
+            yield _capture(case, few, goal=1.05)
+            yield _capture(models.bert(kind, *short), many, goal=1.25)
             graded.append((case, "bert.embeddings.word_embeddings"))
-    return measured + [_gradient(case, name, 1 if smoke else 11) for case, name in graded]
+    for case, name in graded:
+        yield _gradient(case, name, 1 if smoke else 11)
 
 
 def _capture(
@@ -46,7 +45,7 @@ def _capture(
     bare = case.forward if around is None else lambda: _within(around, case.forward)
     with torch.no_grad():
         return compared(
-            f"run(): {_sized(case)}", lambda: adapter.run(case.inputs), bare, repeats, against, goal
+            f"run(): {case.sized}", lambda: adapter.run(case.inputs), bare, repeats, against, goal
         )
 
 
@@ -64,7 +63,7 @@ def _gradient(case: Case, embedding: str, repeats: int) -> Row:
             logits = returned if isinstance(returned, Tensor) else returned.logits
         return torch.autograd.grad(logits.sum(), found[0])[0]
 
-    task = f"run() + gradient: {_sized(case)}"
+    task = f"run() + gradient: {case.sized}"
     return compared(task, ours, plain, repeats, "forward + backward")
 
 
@@ -96,8 +95,3 @@ def _no_fast_path() -> Iterator[None]:
 def _within(around: Callable[[], object], work: Callable[[], object]) -> None:
     with around():  # type: ignore[attr-defined]
         work()
-
-
-def _sized(case: Case) -> str:
-    ids = case.inputs["input_ids"] if isinstance(case.inputs, dict) else case.inputs
-    return f"{case.name}, {ids.shape[0]} x {ids.shape[1]}"

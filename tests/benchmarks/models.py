@@ -32,6 +32,12 @@ class Case:
     inputs: Any
     sites: tuple[str, ...]
 
+    @property
+    def sized(self) -> str:
+        """Name and batch."""
+        ids = self.inputs["input_ids"] if isinstance(self.inputs, dict) else self.inputs
+        return f"{self.name}, {ids.shape[0]} x {ids.shape[1]}"
+
     def forward(self) -> Any:
         """The bare model."""
         if isinstance(self.inputs, dict):

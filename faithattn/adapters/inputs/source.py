@@ -75,7 +75,18 @@ def find_path(inputs: Any, value: Tensor, taken: set[Path]) -> Path | None:
     if same is None and len(alike) > 1:
         named = [(path, each) for path, each in alike if path and path[-1] == "input_ids"]
         alike = named or [(path, each) for path, each in alike if not _is_flags(each)]
-    return same if same is not None else (alike[0][0] if len(alike) == 1 else None)
+    if same is not None:
+        return same
+    return alike[0][0] if len(alike) == 1 else _beginning_of(inputs, value)
+
+
+def _beginning_of(inputs: Any, value: Tensor) -> Path | None:
+    """The way to ids that a model has padded on the right to a length of its own."""
+    for path, each in paths(inputs):
+        shorter = each.ndim == 2 and is_integer(each) and 1 < each.shape[1] < value.shape[-1]
+        if shorter and same_content(each.to(value.dtype), value[..., : each.shape[1]]):
+            return path
+    return None
 
 
 def _is_companion(key: Any) -> bool:

@@ -105,9 +105,9 @@ def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def holds_any(flags: Tensor) -> bool:
-    """Whether any flag is set; True where torch.func hides the content."""
-    if torch._C._functorch.is_functorch_wrapped_tensor(flags):
-        return True
+    """Whether any flag is set, for any of the instances of torch.vmap, too."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(flags):
+        flags = torch._C._functorch.get_unwrapped(flags)
     if not torch._C._len_torch_dispatch_stack():
         return bool(flags.any())
     with _disable_current_modes():  # a look of ours, not the model's: no recorder need know

@@ -62,6 +62,8 @@ class Tap(TorchFunctionMode):
         self._base: FrameType | None = None
         self._heads: int | None = None
         self._graph = torch.is_grad_enabled()
+        self._aside = False  # in a hook, where the mode is on, but what runs is not the model
+        self._stack: list[Tap] = []
         self._cleanup = ExitStack()
         self._handlers = _handlers()
         self.functions = 0  # how many were called
@@ -73,9 +75,9 @@ class Tap(TorchFunctionMode):
                 if not isinstance(part, torch.jit.ScriptModule):  # which takes no hooks
                     hook = self._output_hook(name)
                     stack.callback(part.register_forward_hook(hook).remove)
-            taps = _taps()
-            taps.append(self)
-            stack.callback(taps.remove, self)
+            self._stack = _taps()
+            self._stack.append(self)
+            stack.callback(self._stack.remove, self)
             super().__enter__()  # type: ignore[no-untyped-call]
             self._base = sys._getframe(1)
             self._cleanup = stack.pop_all()
@@ -96,7 +98,7 @@ class Tap(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if _taps()[-1] is not self:
+        if self._aside or self._stack[-1] is not self:
             return func(*args, **kwargs)
         self.functions += 1
         handler = self._handlers.get(func)
@@ -240,16 +242,22 @@ class Tap(TorchFunctionMode):
         owner = threading.get_ident()  # hooks are seen by every thread that runs the model
 
         def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
-            if threading.get_ident() != owner or _taps()[-1:] != [self]:
+            if self._aside or threading.get_ident() != owner or _taps()[-1:] != [self]:
                 return output
             place = self._naming.numbered(name, "module", "output")
+            if not self._watcher.wants(place):
+                return output
 
             def show(value: Tensor, dim: int) -> Tensor:
-                if not self._watcher.wants(place):
+                if not self._watcher.wants(place):  # the first of several was it
                     return value
                 return self._watcher.weights(place, value, dim, None).clone()
 
-            return replaced(output, show)
+            self._aside = True
+            try:
+                return replaced(output, show)
+            finally:
+                self._aside = False
 
         return hook
 

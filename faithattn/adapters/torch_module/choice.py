@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import Tensor
 
+from faithattn.adapters.inputs.structure import is_integer, tensors_of
 from faithattn.adapters.interception.site import Site
 from faithattn.adapters.torch_module.forward import Embedded, Seen
 from faithattn.errors import AdapterError
@@ -18,10 +20,11 @@ _EXTRA_KEYS = 2  # add_bias_kv and add_zero_attn append one each
 _MOST_LISTED = 12
 
 
-def choose_features(name: str | None, found: Sequence[Embedded]) -> list[Embedded]:
+def choose_features(name: str | None, found: Sequence[Embedded], inputs: Any) -> list[Embedded]:
     """The embedding that was asked for, or the word embeddings among all.
 
-    Of several with the same length, positions, segments and the like are told
+    Ids that are no input, such as texts that images are compared with, are no
+    features. Of several with the same length, positions, segments and the like are told
     from words by their smaller tables.
     """
     if name is not None:
@@ -33,6 +36,9 @@ def choose_features(name: str | None, found: Sequence[Embedded]) -> list[Embedde
                 f"got {name!r}, and these ran: {ran}."
             )
         return named
+    given = tensors_of(inputs)
+    if given and not any(is_integer(each) for each in given):
+        found = [each for each in found if each.ids is None]  # constants of the call
     largest: dict[int, int] = {}
     for each in found:
         length = each.value.shape[1]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from faithattn.adapters.inputs.source import Source, paths, tensor_at
+from faithattn.adapters.torch_module.choice import choose_features
 from faithattn.adapters.torch_module.forward import Seen
 from faithattn.adapters.torch_module.passes import Pass, Runner
 from faithattn.adapters.torch_module.plan import Plan
@@ -20,7 +21,8 @@ from faithattn.errors import AdapterError
 def with_feature(runner: Runner, done: Pass, used: list[Seen]) -> tuple[Pass, list[Seen]]:
     """Another pass, with a feature for the sites, where no embedding is as long as they are."""
     keys = shown(used[0]).shape[-1]
-    lengths = {each.value.shape[1] for each in done.found}
+    chosen = choose_features(runner.embedding, done.found, done.request.inputs)
+    lengths = {each.value.shape[1] for each in chosen}
     extra = {0, 1, 2} if used[0].place.kind == "multi_head" else {0}
     if any(keys - more in lengths for more in extra) or runner.embedding is not None:
         return done, used

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from faithattn.adapters.inputs.deletion import delete_positions
 from faithattn.adapters.inputs.masks import known_real
-from faithattn.adapters.inputs.source import tensor_at
+from faithattn.adapters.inputs.source import Source, tensor_at
 from faithattn.adapters.interception.site import Site
 from faithattn.adapters.torch_module.choice import (
     ATTENTION,
@@ -53,7 +54,7 @@ def described_sites(runner: Runner, done: Pass) -> list[Site]:
 
 def _roles(runner: Runner, done: Pass) -> list[tuple[Seen, str]]:
     """What each of the weights is, after trying what can be tried."""
-    features = choose_features(None, done.found) if done.found else []
+    features = choose_features(None, done.found, done.request.inputs) if done.found else []
     lengths = {each.value.shape[1] for each in features if each.ids is not None}
     follows = runner.plan.follows
 
@@ -76,50 +77,68 @@ def _could_be(seen: Seen, role: str) -> bool:
 def _confirmed(
     runner: Runner, done: Pass, doubtful: list[Seen], features: list[Embedded]
 ) -> dict[str, bool]:
-    """Whether keys follow the input: by its padding, or by a run on a shorter input."""
-    sources = [source_of(each, done.request.inputs, set()) for each in features]
-    source = sources[0]
-    shape = (done.size, source.length)
-    real = known_real(None, done.request.inputs, source, shape)
-    told = {}
-    for each in doubtful:
-        if real is not None and not bool(real.all()) and _ends_in_padding(each, real):
-            told[each.place.name] = True
-    left = [each for each in doubtful if each.place.name not in told]
-    if not left or source.path is None or source.length < 2:
-        return told
-    real = torch.ones(shape, dtype=torch.bool) if real is None else real
-    if bool((real.sum(1) < 2).any()):
-        return told
-    value = tensor_at(done.request.inputs, source.path)
-    others = [
-        each
-        for each in (tensor_at(done.request.inputs, more.path) for more in sources[1:] if more.path)
-        if each is not None
-    ]
-    places = torch.arange(source.length, device=real.device)
+    """Whether keys follow an input: by its padding, or by a run where it is shorter.
+
+    Sites that no input was tried for are left out.
+    """
+    taken = set[Any]()
+    sources = []
+    for feature in features:
+        sources.append(source_of(feature, done.request.inputs, taken))
+        taken.add(sources[-1].path)
+    told: dict[str, bool] = {}
+    for source in sources:
+        left = [
+            each
+            for each in doubtful
+            if not told.get(each.place.name) and each.raw.shape[-1] == source.length
+        ]
+        real = known_real(None, done.request.inputs, source, (done.size, source.length))
+        if real is not None and not bool(real.all()):
+            told |= {each.place.name: True for each in left if _ends_in_padding(each, real)}
+            left = [each for each in left if not told.get(each.place.name)]
+        keys = _keys_when_shorter(runner, done, left, source, sources, real) if left else None
+        for each in left if keys else ():
+            told[each.place.name] = (keys or {}).get(each.place.name) is True
+    return told
+
+
+def _keys_when_shorter(
+    runner: Runner,
+    done: Pass,
+    sites: list[Seen],
+    source: Source,
+    sources: list[Source],
+    real: Tensor | None,
+) -> dict[str, bool] | None:
+    """Whether each site has fewer keys where the source has; None if it cannot be shortened."""
+    inputs, length = done.request.inputs, source.length
+    real = torch.ones(done.size, length, dtype=torch.bool) if real is None else real
+    if source.path is None or bool((real.sum(1) < 2).any()):
+        return None
+    others = [tensor_at(inputs, each.path) for each in sources if each is not source and each.path]
+    last = (real * torch.arange(length, device=real.device)).amax(1)
     try:
         shorter = delete_positions(
-            done.request.inputs, (real * places).amax(1), real, ids=value, others=others
+            inputs,
+            last,
+            real,
+            ids=tensor_at(inputs, source.path),
+            others=[each for each in others if each is not None],
         )
-        names = frozenset(each.place.name for each in left)
+        names = frozenset(each.place.name for each in sites)
         request = replace(
             done.request, inputs=shorter, only=names, attention={}, features={}, alternatives=0
         )
         with torch.no_grad():
             short = runner.forward(request, done.size)
     except (AdapterError, TypeError, ValueError):
-        return told  # the input cannot be shortened
+        return None
     now = tensor_at(shorter, source.path)
     if now is None:
-        return told
-    cut = source.length - now.shape[1]
+        return None
     keys = {each.place.name: each.raw.shape[-1] for each in short.seen}
-    for each in left:
-        name = each.place.name
-        if name in keys:
-            told[name] = each.raw.shape[-1] - keys[name] == cut
-    return told
+    return {name: count == now.shape[1] for name, count in keys.items()}
 
 
 def _ends_in_padding(seen: Seen, real: Tensor) -> bool:

@@ -131,7 +131,7 @@ class TorchAdapter:
         used = used_sites(self._runner, done)
         done, used = with_feature(self._runner, done, used)
         check_reached("attention", attention, {each.place.name for each in done.seen})
-        embedded = choose_features(self._options.embedding, done.found)
+        embedded = choose_features(self._options.embedding, done.found, done.request.inputs)
         check_reached("features", features, {each.name for each in embedded})
         _check_depends(done.program)
         positions = positions_of(done, used, embedded, self._options.mask, self._runner.plan)

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from test_evaluating import IDS, Reader, deep, surroundings
 from torch import Tensor, nn
-from watching import Calling, halved, noise, watched
+from watching import Calling, Notes, halved, noise, watched
 
 from faithattn import AdapterError, adapt
+from faithattn.adapters.interception.tap import Tap
 
 
 class Fused(nn.Module):
@@ -114,6 +115,43 @@ def test_torch_func(model: nn.Module) -> None:
         _, tangent = torch.func.jvp(of_weights, (weights,), (halved(weights) - weights,))
     difference = of_weights(halved(weights)) - of_weights(weights)
     torch.testing.assert_close(tangent, difference)  # the logits are affine in the weights
+
+
+def test_weights_of_a_submodule_under_torch_func() -> None:
+    class Pair(nn.Module):
+        def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+            raised = scores.exp()
+            return scores, raised / raised.sum(-1, keepdim=True)
+
+    class Paired(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pair = Pair()
+
+        def forward(self, scores: Tensor) -> Tensor:
+            return self.pair(scores)[1].square()
+
+    scores, model = noise(4, 2, 3), Paired()
+
+    def changed(given: Tensor) -> Tensor:
+        notes = Notes(halved)
+        with Tap(model, notes, outputs=["pair"]):
+            out: Tensor = model(given)
+        assert len(notes.found) == 1
+        return out
+
+    expected = halved(scores.softmax(-1)).square()
+    torch.testing.assert_close(torch.vmap(changed)(scores), expected)
+    slope = torch.func.grad(lambda given: torch.vmap(changed)(given).sum())(scores)
+    leaf = scores.clone().requires_grad_()
+    by_hand = halved(leaf.softmax(-1)).square().sum()
+    torch.testing.assert_close(slope, torch.autograd.grad(by_hand, leaf)[0])
+    closed = scores.clone()
+    closed[1, 0] = -torch.inf  # one of the instances has a row that may use no key
+    rows = torch.vmap(lambda given: watched(Calling(lambda: given.softmax(-1)))[0])(closed)
+    expected = closed.softmax(-1)
+    expected[1, 0] = 0
+    torch.testing.assert_close(rows, expected)
 
 
 def test_functional_calls_on_other_weights() -> None:

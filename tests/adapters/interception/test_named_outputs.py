@@ -13,7 +13,8 @@ from test_evaluating import IDS, Reader, deep
 from torch import Tensor, nn
 from watching import halved, noise
 
-from faithattn import AdapterError, adapt
+from faithattn import AdapterError, AttentionView, adapt
+from faithattn.adapters.reading import read
 
 Pair = namedtuple("Pair", "context weights")
 
@@ -179,3 +180,44 @@ def test_a_reused_buffer_is_not_what_is_shown() -> None:
         rows = scores.softmax(-1).flip(-1), (-scores).softmax(-1)
         by_hand = model.out(((rows[0] - rows[1])[..., None] * model.embed(IDS)).sum(1))
         torch.testing.assert_close(changed.logits, by_hand)
+
+
+def test_an_override_of_an_output_may_run_anything() -> None:
+    model = Carrying(*CARRIERS["tuple"])
+    adapter = adapt(model, site="normalise")
+    plain = adapter.run(IDS)
+    inside: list[Tensor] = []
+
+    def override(weights: Tensor) -> Tensor:
+        inside.append(adapter.run(IDS).logits)
+        model(IDS)
+        return (3 * weights).softmax(-1)
+
+    run = adapter.run(IDS, attention={"normalise": override})
+    assert list(run.attention) == ["normalise"]
+    torch.testing.assert_close(inside[0], plain.logits, rtol=0, atol=0)
+    given = (3 * plain.attention["normalise"]).softmax(-1)
+    expected = adapter.run(IDS, attention={"normalise": given})
+    torch.testing.assert_close(run.logits, expected.logits)
+
+
+@pytest.mark.parametrize("carrier", ["tensor", "tuple", "dict"])
+def test_a_site_by_name_is_recorded_for_replay(carrier: str) -> None:
+    """What the tap itself looks at is nothing that the model reads."""
+
+    class Deep(Carrying):
+        def forward(self, ids: Tensor) -> Tensor:
+            states = self.embed(ids)
+            for _ in range(2):  # the second depends on the first
+                weights = self.weigh(states, ids)
+                states = states + (weights[..., None] * states).sum(1, keepdim=True)
+            return self.out(states.sum(1))
+
+    adapter = adapt(Deep(*CARRIERS[carrier]), site="normalise")
+    with torch.no_grad():
+        rows = noise(2, *adapter.run(IDS).attention["normalise"].shape).softmax(-1)
+        reading = read(adapter, IDS, AttentionView("normalise"), replay=100_000)
+        replayed = reading.replay_override({"normalise": rows})
+        runs = [adapter.run(IDS, attention={"normalise": each}).logits for each in rows]
+    assert reading.replayed == "recorded"
+    torch.testing.assert_close(replayed, torch.stack(runs))
