@@ -181,7 +181,7 @@ def test_a_submodule_that_returns_no_weights_is_no_site() -> None:
 
     double = adapt(Double(lambda scores: (by_hand(scores), 0)), site="normalise")
     check_adapter(double, IDS)
-    with pytest.raises(AdapterError, match=r"attention\['hidden'\] must"):
+    with pytest.raises(AdapterError, match=r"rows that sum to 1; got 'hidden'"):
         permutation_test(adapt(Plain(), site="hidden"), IDS)
 
 

@@ -58,8 +58,8 @@ def check_adapter(model: object, inputs: Any) -> None:
         >>> check_adapter(TextClassifier(10), torch.tensor([[2, 5, 6, 7, 3], [2, 4, 8, 3, 0]]))
     """
     adapter = as_adapter(model)
+    before = condition(modules(adapter))
     found = _guarded("run(inputs)", partial(_first_run, adapter, inputs))
-    before = condition(modules(adapter))  # some models set themselves up at their first call
     if not found:
         with torch.no_grad():
             subject = Subject(adapter, inputs, adapter.run(inputs), before)

@@ -66,7 +66,6 @@ class Tap(TorchFunctionMode):
         self._stack: list[Tap] = []
         self._cleanup = ExitStack()
         self._handlers = _handlers()
-        self.functions = 0  # how many were called
 
     def __enter__(self) -> Tap:
         with ExitStack() as stack:
@@ -100,7 +99,6 @@ class Tap(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._aside or self._stack[-1] is not self:
             return func(*args, **kwargs)
-        self.functions += 1
         handler = self._handlers.get(func)
         if handler is not None:
             return handler(self, func, args, kwargs)

@@ -90,11 +90,6 @@ class Recorder:
         self._marks[name] = _Mark(self._tape.define(fresh), recorded, Guard.of(recorded))
         return fresh
 
-    @property
-    def operations(self) -> int:
-        """How many operations depend on the attention so far."""
-        return len(self._tape.nodes)
-
     def reads(self, func: Any, args: Any) -> None:
         """Notes a function call that dispatched operations may not show; never raises.
 

@@ -106,7 +106,8 @@ def feature(given: Tensor | None, value: Tensor, name: str) -> Tensor:
             f"{tuple(value.shape)}; got {tuple(given.shape)}. Start from run(inputs).features."
         )
     used = value if given is None else given
-    if torch.is_grad_enabled() and not used.requires_grad:
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    if torch.is_grad_enabled() and not used.requires_grad and not transformed:
         return used.detach().requires_grad_()
     return used
 
@@ -115,7 +116,7 @@ def replacement(given: Override | None, value: Tensor, name: str) -> Tensor:
     """The weights to go on with: those given, if they fit, or the model's own."""
     if given is None:
         return value
-    new = given if isinstance(given, Tensor) else given(value)
+    new = given if isinstance(given, Tensor) else _computed(given, value, name)
     if not isinstance(new, Tensor) or new.shape != value.shape:
         got = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
         raise AdapterError(
@@ -123,6 +124,18 @@ def replacement(given: Override | None, value: Tensor, name: str) -> Tensor:
             f"got {got}. Start from run(inputs).attention."
         )
     return new.to(value)
+
+
+def _computed(function: Callable[[Tensor], Tensor], value: Tensor, name: str) -> Tensor:
+    """What a function makes of the weights; its errors are its own, not the model's."""
+    try:
+        return function(value)
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        first = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise AdapterError(
+            f"attention[{name!r}] must be weights or a function of them; "
+            f"got {type(error).__name__} from it: {first}. Weights are {tuple(value.shape)} here."
+        ) from error
 
 
 def check_reached(what: str, given: Mapping[str, Any] | None, present: set[str]) -> None:

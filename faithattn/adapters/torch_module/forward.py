@@ -189,14 +189,17 @@ class Forward:
 
     def _axes(self, place: Place, raw: Tensor, heads: int | None) -> tuple[Axes | None, bool]:
         """Where the instances are, and whether nothing else is possible."""
-        if heads is not None:  # torch folds batch and heads itself, batch slowest
-            folded = raw.ndim == 3
-            return Axes(0, folded=folded), True
+        if heads is not None and raw.shape[0] != self.size * (heads if raw.ndim == 3 else 1):
+            return None, True  # attention over something else, such as the batch
         known = self.axes.get(place.name)
         if known is not None and known.batch < 0:
             return None, True
         if known is not None and known.fits(raw.shape[:-1], self.size):
             return known, True
+        if heads is not None:  # torch folds batch and heads itself, batch slowest
+            return Axes(0, folded=raw.ndim == 3), (
+                self.size == 1 or self.size not in raw.shape[-2:]
+            )
         axes, sure = guess_axes(raw.shape[:-1], self.size)
         first = axes is not None and axes.batch == 0 and not axes.folded
         return axes, sure or (place.kind in ("sdpa", "flex") and raw.ndim == 4 and first)

@@ -130,10 +130,7 @@ class Runner:
                 returned = called(self.call, self.module, inputs)
                 watch.returned = True
                 logits = self._logits(returned, watch, request)
-            self.plan.functions = tap.functions
             program, refusal = _finished(recorder, logits)
-            if program is not None and recorder is not None:
-                self.plan.recorded[request.only] = recorder.operations
         finally:
             if recorder is not None:
                 recorder.abandon()
@@ -148,9 +145,7 @@ class Runner:
         """How many operations are worth recording for the alternatives to come."""
         if request.only is None or request.alternatives == 0:
             return 0
-        return operations_worth(
-            self.plan, self.module, request.inputs, request.only, request.alternatives
-        )
+        return operations_worth(self.plan, self.module, request.inputs, request.alternatives)
 
     def _feature_output(self) -> str | None:
         """The submodule whose output is the feature, where that is no embedding."""

@@ -22,8 +22,6 @@ class Plan:
     Attributes:
         parts: Paths of the model's modules; other ones make everything else void.
         weights: Number of weights that rows are multiplied by.
-        functions: Number of functions of torch that a forward calls.
-        recorded: By the sites, how many operations depend on them.
         axes: By site or embedding, where the instances are.
         tokens: By the sites looked at, which result (B, L, E) is their feature.
         continuous: By the sites looked at, the way to the input that is.
@@ -35,8 +33,6 @@ class Plan:
 
     parts: tuple[str, ...] = ()
     weights: int | None = None
-    functions: int = 0
-    recorded: dict[Names, int] = field(default_factory=dict)
     axes: Mapping[str, Axes] = field(default_factory=dict)
     tokens: dict[Names, int] = field(default_factory=dict)
     continuous: dict[Names, Path] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from faithattn.adapters.inputs.deletion import delete_positions
 from faithattn.adapters.inputs.masks import known_real
@@ -35,6 +36,8 @@ def used_sites(runner: Runner, done: Pass) -> list[Seen]:
     only = done.request.only
     if only is not None:
         named = [each for each in done.seen if each.place.name in only]
+        for each in named:
+            _require_weights(each, done)
         if len({each.place.name for each in named}) == len(only):
             return named
         missing = sorted(only - {each.place.name for each in named})
@@ -43,6 +46,19 @@ def used_sites(runner: Runner, done: Pass) -> list[Seen]:
     if not used:
         raise no_site(_everything(runner, done), None)
     return used
+
+
+def _require_weights(seen: Seen, done: Pass) -> None:
+    """Raises for a submodule whose output is anything but attention."""
+    given = seen.place.kind != "module" or seen.place.name in done.request.attention
+    if given or seen.shown is None or is_functorch_wrapped_tensor(seen.shown):
+        return
+    if not _distributions(seen.shown, ()):
+        raise AdapterError(
+            f"site must name a submodule whose output is attention, rows that sum to 1; "
+            f"got {seen.place.name!r}, whose output {tuple(seen.shown.shape)} is not. "
+            "See adapt(model).sites(inputs)."
+        )
 
 
 def described_sites(runner: Runner, done: Pass) -> list[Site]:

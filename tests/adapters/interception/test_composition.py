@@ -73,7 +73,6 @@ def test_a_half_model() -> None:
     torch.testing.assert_close(same.logits, run.logits, rtol=0, atol=0)
 
 
-@pytest.mark.xfail(strict=True, reason="a feature is made a leaf inside a transform of torch.func")
 @pytest.mark.parametrize("model", [Fused().double(), Reader().eval()], ids=["kernel", "softmax"])
 def test_torch_func(model: nn.Module) -> None:
     adapter = adapt(model)
