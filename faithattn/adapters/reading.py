@@ -125,8 +125,14 @@ def read(
     if isinstance(adapter, TorchAdapter):
         view = adapter.recalled(view)
         names = None if view is None or view.names is None else frozenset(view.names)
-        adapter = adapter.focused(names, alternatives=replay)
-    run = adapter.run(inputs)
+        plain, adapter = adapter, adapter.focused(names, alternatives=replay)
+        run = adapter.run(inputs)
+        if view is not asked and not adapter.is_recalled(run.state):
+            names = None if asked is None or asked.names is None else frozenset(asked.names)
+            view, adapter = asked, plain.focused(names, alternatives=replay)
+            run = adapter.run(inputs)
+    else:
+        run = adapter.run(inputs)
     validate_run(run, support=False)  # choosing rows checks that of the chosen sites
     rows = choose_rows(run, view)
     if isinstance(adapter, TorchAdapter):

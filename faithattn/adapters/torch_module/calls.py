@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from faithattn.adapters.inputs.masks import is_tokenizer
-from faithattn.adapters.inputs.source import without_extras
+from faithattn.adapters.inputs.source import without_extras, without_special_tokens
 from faithattn.adapters.inputs.structure import batch_size, described
 from faithattn.errors import AdapterError
 from faithattn.measures.outputs import OUTPUTS
@@ -53,7 +53,9 @@ def called(call: Call | None, model: nn.Module, inputs: Any) -> Any:
     if call is None:
         _check_inputs(inputs)
     try:
-        return (call or _by_kind)(model, inputs)
+        if call is not None:
+            return call(model, without_special_tokens(inputs))
+        return _by_kind(model, inputs)
     except torch.OutOfMemoryError:
         raise  # says nothing about the inputs, and callers catch it by its type
     except (RuntimeError, IndexError, TypeError, ValueError) as error:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from faithattn.adapters.inputs.structure import is_integer, tensors_of
+from faithattn.adapters.inputs import names
+from faithattn.adapters.inputs.source import Path, paths, same_content
+from faithattn.adapters.inputs.structure import is_integer
 from faithattn.adapters.interception.site import Site
 from faithattn.adapters.torch_module.forward import Embedded, Seen
 from faithattn.errors import AdapterError
@@ -18,14 +22,15 @@ ELSEWHERE, UNKNOWN = "keys are no positions", "layout unknown"
 _GATE = re.compile(r"(^|[._])(routers?|gates?|gating|moe|experts?|switch)([._#\d]|$)")
 _EXTRA_KEYS = 2  # add_bias_kv and add_zero_attn append one each
 _MOST_LISTED = 12
+_FEW_MARKS = 4  # a table of so few entries holds segments, not words, where other ids are given
 
 
 def choose_features(name: str | None, found: Sequence[Embedded], inputs: Any) -> list[Embedded]:
     """The embedding that was asked for, or the word embeddings among all.
 
-    Ids that are no input, such as texts that images are compared with, are no
-    features. Of several with the same length, positions, segments and the like are told
-    from words by their smaller tables.
+    Words are what the model is given; positions and segments are counted, or
+    named so. Ids that are no input, such as texts that images are compared
+    with, are no features. Of several embeddings of one input, that with the largest table.
     """
     if name is not None:
         named = [each for each in found if each.name == name]
@@ -36,14 +41,59 @@ def choose_features(name: str | None, found: Sequence[Embedded], inputs: Any) ->
                 f"got {name!r}, and these ran: {ran}."
             )
         return named
-    given = tensors_of(inputs)
-    if given and not any(is_integer(each) for each in given):
+    given = list(paths(inputs))
+    if given and not any(is_integer(value) for _, value in given):
         found = [each for each in found if each.ids is None]  # constants of the call
-    largest: dict[int, int] = {}
-    for each in found:
-        length = each.value.shape[1]
-        largest[length] = max(largest.get(length, 0), each.entries)
-    return [each for each in found if each.entries == largest[each.value.shape[1]]]
+    origins = [_origin(each, given) for each in found]
+    kept = []
+    for each, origin in zip(found, origins, strict=True):
+        rivals = [
+            (other, theirs)
+            for other, theirs in zip(found, origins, strict=True)
+            if other.value.shape[1] == each.value.shape[1]
+        ]
+        best = min(theirs.rank for _, theirs in rivals)
+        largest = max(other.entries for other, theirs in rivals if theirs == origin)
+        if origin.rank == best < _COUNTED and each.entries == largest:
+            kept.append(each)
+    return kept
+
+
+_INPUT, _LIKE_INPUT, _DERIVED, _COUNTED = range(4)
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where ids come from: an input (at a path), something made of one, or mere counting."""
+
+    rank: int
+    path: Path | None = None
+
+
+def _origin(embedded: Embedded, given: list[tuple[Path, Tensor]]) -> _Origin:
+    ids = embedded.ids
+    if ids is None:
+        return _Origin(_INPUT)
+    exact = [path for path, value in given if value is ids]
+    counted = not exact and _counts(ids)
+    same = exact or [path for path, value in given if same_content(value, ids)]
+    if not same:
+        return _Origin(_COUNTED if counted else _DERIVED)
+    path = same[0]
+    known = names.parsed(path[-1]) if path else None
+    marks = embedded.entries <= _FEW_MARKS and len(given) > 1
+    if marks or (known is not None and known[1] not in names.TEXTS):
+        return _Origin(_COUNTED)
+    return _Origin(_LIKE_INPUT if counted else _INPUT, path)
+
+
+def _counts(ids: Tensor) -> bool:
+    """Whether all rows hold the same numbers, one apart or all equal: positions, segments."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(ids) or ids.ndim != 2:
+        return False
+    steps = ids[:, 1:] - ids[:, :-1]
+    alike = bool((ids == ids[:1]).all())
+    return alike and bool((steps == 1).all() or (steps == 0).all())
 
 
 def role_of(seen: Seen, lengths: Iterable[int], logits: Tensor | None, follows: bool | None) -> str:
@@ -54,7 +104,7 @@ def role_of(seen: Seen, lengths: Iterable[int], logits: Tensor | None, follows: 
     """
     if seen.shown is None:
         return UNKNOWN
-    if logits is not None and seen.shown.ndim == 2 and _same_memory(seen.shown, logits):
+    if logits is not None and _is_output(seen.shown, logits):
         return OUTPUT
     if follows is not None:
         return ATTENTION if follows else GATE
@@ -89,8 +139,11 @@ def listing(sites: Sequence[Site]) -> str:
     return (shown + (f"; and {more} more" if more > 0 else "")) or "none"
 
 
-def _same_memory(first: Tensor, second: Tensor) -> bool:
-    try:
-        return first.data_ptr() == second.data_ptr() and first.numel() == second.numel()
-    except RuntimeError:  # a tensor of torch.func has no memory of its own
+def _is_output(weights: Tensor, logits: Tensor) -> bool:
+    """Whether the logits are these probabilities, or their logarithms."""
+    if weights.shape != logits.shape or weights.ndim != 2:
         return False
+    if torch._C._functorch.is_functorch_wrapped_tensor(weights):
+        return False
+    own, given = weights.detach().float(), logits.detach().float()
+    return any(torch.allclose(own, each, atol=1e-6) for each in (given, given.exp()))

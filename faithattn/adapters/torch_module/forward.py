@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from faithattn.adapters.interception.layout import Axes, Layout, guess_axes
@@ -105,11 +106,15 @@ class Forward:
     returned: bool = False
     marked: bool = False
     shapes: list[tuple[int, ...]] = field(default_factory=list)
+    places: set[str] = field(default_factory=set)
+    last: Tensor | None = None
 
     def wants(self, place: Place) -> bool:
         """Whether these weights are worth computing explicitly."""
         if self.returned:
             return False
+        if place.kind != "module":
+            self.places.add(place.name)
         if place.kind == "module":  # the attention is the softmax inside; this is what comes of it
             return all(each.place.name != place.name for each in self.seen)
         # What follows a recorded site is written out too: fused kernels have no batched form.
@@ -149,15 +154,15 @@ class Forward:
         if value.ndim != 3 or not value.is_floating_point():
             return value
         axes = self.axes.get(place.name)
-        sure = axes is not None or value.shape[0] != value.shape[1] or self.size == 1
         axis = axes.batch if axes else (0 if value.shape[0] == self.size else 1)
-        if value.shape[axis] != self.size:
+        if axis < 0 or value.shape[axis] != self.size:
             return value  # positions (1, L, E) or a table of something else
+        alone = axis == 0 and value.shape[1] != self.size
+        sure = axes is not None or alone or self.size == 1
         shown = feature(self.features.get(place.name), value.movedim(axis, 0), place.name)
         declared = padding if padding is not None and padding >= 0 else None
-        self.found.append(
-            Embedded(place.name, shown, ids.movedim(axis, 0), declared, entries, axis, sure)
-        )
+        own = ids if axis == 0 else ids.movedim(axis, 0)
+        self.found.append(Embedded(place.name, shown, own, declared, entries, axis, sure))
         return shown.movedim(0, axis)
 
     def result(self, value: Tensor) -> Tensor:
@@ -167,7 +172,13 @@ class Forward:
         if value.shape[0] != self.size:
             return value
         index, self.results = self.results, self.results + 1
+        before, self.last = self.last, value.detach()
         self.shapes.append(tuple(value.shape))
+        if before is not None and _are_channels(value, before):
+            self.shapes[-1] = (0, 0, 0)  # (B, E, L), no row for every key
+        elif before is not None and _is_transpose(value, before):
+            same = value.shape[1] == value.shape[2]
+            self.shapes[-2] = (0, 0, 0) if same else self.shapes[-2]
         if index != self.tokens:
             return value
         rows = value if value.ndim == 3 else value.flatten(2).transpose(1, 2)
@@ -203,3 +214,22 @@ class Forward:
         axes, sure = guess_axes(raw.shape[:-1], self.size)
         first = axes is not None and axes.batch == 0 and not axes.folded
         return axes, sure or (place.kind in ("sdpa", "flex") and raw.ndim == 4 and first)
+
+
+def _are_channels(value: Tensor, image: Tensor) -> bool:
+    """Whether a tensor (B, E, L) is a view of an image (B, E, H, W)."""
+    both = value.ndim == 3 and image.ndim > 3
+    return both and value.shape[1] == image.shape[1] and _share(value, image)
+
+
+def _is_transpose(value: Tensor, other: Tensor) -> bool:
+    """Whether a tensor (B, L, E) is a view of another one (B, E, L)."""
+    if value.ndim != 3 or other.ndim != 3 or not _share(value, other):
+        return False
+    return value.stride() == (other.stride(0), other.stride(2), other.stride(1))
+
+
+def _share(one: Tensor, other: Tensor) -> bool:
+    if torch._C._functorch.is_functorch_wrapped_tensor(one):
+        return False
+    return one.data_ptr() == other.data_ptr()

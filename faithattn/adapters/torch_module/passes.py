@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faithattn.adapters.inputs.masks import known_real
+from faithattn.adapters.inputs.masks import is_tokenizer, known_real
 from faithattn.adapters.inputs.source import (
     Path,
     Source,
@@ -74,6 +74,7 @@ class Pass:
     seen: list[Seen]
     found: list[Embedded]
     shapes: list[tuple[int, ...]]
+    places: frozenset[str]
     program: Program | None
     refusal: str
 
@@ -134,7 +135,9 @@ class Runner:
         finally:
             if recorder is not None:
                 recorder.abandon()
-        return Pass(request, size, logits, watch.seen, watch.found, watch.shapes, program, refusal)
+        places = frozenset(watch.places)
+        seen, found, shapes = watch.seen, watch.found, watch.shapes
+        return Pass(request, size, logits, seen, found, shapes, places, program, refusal)
 
     def _recorder(self, request: Request) -> Recorder | None:
         """A recorder for as many operations as are worth it, if any."""
@@ -181,19 +184,19 @@ class Runner:
 
     def _real(self, watch: Forward, request: Request, length: int) -> Tensor | None:
         """Which of the positions of a sequence of logits are no padding, if that is known."""
+        rule = request.mask
+        if callable(rule) and not is_tokenizer(rule):
+            _require_last_real(rule(request.inputs), length)
+            return None
         sources = [
             source_of(each, request.inputs, set())
             for each in watch.found
             if each.value.shape[1] == length
         ]
-        sources.sort(key=lambda source: not source.of_decoder)
+        if any(source.of_decoder for source in sources):
+            sources = [source for source in sources if source.of_decoder]
         for source in sources:
-            known = known_real(
-                request.mask if isinstance(request.mask, int) else None,
-                request.inputs,
-                source,
-                (watch.size, length),
-            )
+            known = known_real(rule, request.inputs, source, (watch.size, length))
             if known is not None:
                 return known
         return None
@@ -212,7 +215,7 @@ class Runner:
         """Finds by a second run on one instance what the shapes alone do not tell."""
         unsure = [each for each in done.seen if not each.sure and each.axes is not None]
         turned = [each for each in done.found if not each.sure]
-        if not unsure and not turned:
+        if not (unsure or turned) or batch_size(done.request.inputs) not in (None, done.size):
             return {}
         row, copies = (done.size - 1, 1) if done.size > 1 else (0, 2)
         rows = torch.full((copies,), row)
@@ -225,6 +228,12 @@ class Runner:
                 )
         except (AdapterError, TypeError, ValueError):
             return {}
+        if alone.logits.ndim > 1 and len(alone.logits) != copies:
+            raise AdapterError(
+                f"inputs must hold the instances on dimension 0; got {described(request.inputs)}, "
+                f"of which one row gave logits {tuple(alone.logits.shape)}. Turn them first, and "
+                "back where the model is called: adapt(model, call=...)."
+            )
         raw = {each.place.name: each.raw for each in alone.seen}
         learned = {}
         for each in unsure:
@@ -238,8 +247,10 @@ class Runner:
                 learned[name] = Axes(-1)  # no reading agrees: the layout stays unknown
         shapes = {each.name: each.raw_shape for each in alone.found}
         for embedded in turned:
-            if embedded.name in shapes:
-                learned[embedded.name] = Axes(0 if shapes[embedded.name][0] == copies else 1)
+            shape = shapes.get(embedded.name, (0, 0))  # (0, 0): it has no axis of instances
+            here = [axis for axis in (0, 1) if shape[axis] == copies]
+            if len(here) < 2:
+                learned[embedded.name] = Axes(here[0] if here else -1)
         return {name: axes for name, axes in learned.items() if axes is not None}
 
 
@@ -257,6 +268,17 @@ def source_of(embedded: Embedded, inputs: Any, taken: set[Any]) -> Source:
 def input_name(path: tuple[Any, ...]) -> str:
     """The name of a continuous input as a feature."""
     return ".".join(map(str, path)) or "inputs"
+
+
+def _require_last_real(mask: Any, length: int) -> None:
+    """Raises unless a function's mask leaves no doubt that the last position is no padding."""
+    if isinstance(mask, Tensor) and mask.shape[1:] == (length,) and bool(mask[:, -1].all()):
+        return
+    raise AdapterError(
+        "token_logits() must know which position is the last that is no padding; got a mask "
+        "function, which also leaves out tokens that are not explained. Use "
+        "token_logits(-1), or pass an attention_mask, a tokenizer or the padding id."
+    )
 
 
 def _finished(recorder: Recorder | None, logits: Tensor) -> tuple[Program | None, str]:

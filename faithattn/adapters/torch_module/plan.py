@@ -26,6 +26,7 @@ class Plan:
         tokens: By the sites looked at, which result (B, L, E) is their feature.
         continuous: By the sites looked at, the way to the input that is.
         follows: By site, whether its keys follow the length of the input.
+        places: Names of all calls of the run that ``views`` were learned in.
         sources: Where the positions of each feature come from, without the ids.
         views: By the sites looked at and the view, the view with its sites named.
         feature_of: By site, the feature whose positions are its keys.
@@ -37,6 +38,7 @@ class Plan:
     tokens: dict[Names, int] = field(default_factory=dict)
     continuous: dict[Names, Path] = field(default_factory=dict)
     follows: dict[str, bool] = field(default_factory=dict)
+    places: frozenset[str] = frozenset()
     sources: dict[str, Source] = field(default_factory=dict)
     views: dict[tuple[Names, AttentionView | None], AttentionView] = field(default_factory=dict)
     feature_of: dict[str, str] = field(default_factory=dict)

@@ -134,7 +134,10 @@ def _masks(
 
 
 def _agreeing(options: list[tuple[Tensor, Tensor]], weights: Tensor) -> list[int]:
-    """Which masks leave no attention outside what they call real; all if none does."""
+    """Which masks leave no attention outside what they call real; all if none does.
+
+    One that calls real just what is attended to goes before others.
+    """
     if len(options) < 2 or _all_equal([mask for mask, _ in options]):
         return list(range(len(options)))
     peak = weights.detach().flatten(1, -2).amax(1) if weights.ndim > 2 else weights.detach()
@@ -143,7 +146,13 @@ def _agreeing(options: list[tuple[Tensor, Tensor]], weights: Tensor) -> list[int
         for index, (_, real) in enumerate(options)
         if not bool((peak[:, : real.shape[1]][~real] > 1e-6).any())
     ]
-    return kept or list(range(len(options)))
+    exact = [index for index in kept if _are_attended(options[index][1], peak)]
+    return exact or kept or list(range(len(options)))
+
+
+def _are_attended(real: Tensor, peak: Tensor) -> bool:
+    """Whether positions are real just where some row attends to them."""
+    return torch.equal(real, peak[:, : real.shape[1]] > 1e-6)
 
 
 def _all_equal(masks: list[Tensor]) -> bool:

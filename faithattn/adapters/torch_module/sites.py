@@ -12,7 +12,8 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 
 from faithattn.adapters.inputs.deletion import delete_positions
 from faithattn.adapters.inputs.masks import known_real
-from faithattn.adapters.inputs.source import Source, tensor_at
+from faithattn.adapters.inputs.source import Path, Source, paths, tensor_at
+from faithattn.adapters.inputs.structure import select_rows
 from faithattn.adapters.interception.site import Site
 from faithattn.adapters.torch_module.choice import (
     ATTENTION,
@@ -45,6 +46,9 @@ def used_sites(runner: Runner, done: Pass) -> list[Seen]:
     used = [each for each, role in _roles(runner, done) if role == ATTENTION]
     if not used:
         raise no_site(_everything(runner, done), None)
+    if runner.plan.places != done.places:
+        runner.plan.views.clear()
+    runner.plan.places = done.places
     return used
 
 
@@ -70,8 +74,9 @@ def described_sites(runner: Runner, done: Pass) -> list[Site]:
 
 def _roles(runner: Runner, done: Pass) -> list[tuple[Seen, str]]:
     """What each of the weights is, after trying what can be tried."""
-    features = choose_features(None, done.found, done.request.inputs) if done.found else []
+    features = choose_features(None, done.found, done.request.inputs)
     lengths = {each.value.shape[1] for each in features if each.ids is not None}
+    lengths = lengths or _continuous_lengths(done)
     follows = runner.plan.follows
 
     def role(seen: Seen) -> str:
@@ -90,76 +95,98 @@ def _could_be(seen: Seen, role: str) -> bool:
     return role == ATTENTION or (role != ELSEWHERE and is_gate(seen))
 
 
+def _continuous_lengths(done: Pass) -> set[int]:
+    """Lengths of continuous inputs (B, L, E) that are the keys of something."""
+    keys = {each.raw.shape[-1] for each in done.seen}
+    return {
+        value.shape[1]
+        for _, value in paths(done.request.inputs)
+        if value.is_floating_point() and value.ndim == 3 and value.shape[0] == done.size
+    } & keys
+
+
 def _confirmed(
     runner: Runner, done: Pass, doubtful: list[Seen], features: list[Embedded]
 ) -> dict[str, bool]:
-    """Whether keys follow an input: by its padding, or by a run where it is shorter.
-
-    Sites that no input was tried for are left out.
-    """
-    taken = set[Any]()
-    sources = []
+    """Whether keys follow an input: by its padding, or by a run on a shorter input."""
+    inputs = done.request.inputs
+    verdicts: dict[str, list[bool | None]] = {each.place.name: [] for each in doubtful}
+    sources, taken = [], set[Any]()
     for feature in features:
-        sources.append(source_of(feature, done.request.inputs, taken))
+        sources.append(source_of(feature, inputs, taken))
         taken.add(sources[-1].path)
-    told: dict[str, bool] = {}
+    ways = [each.path for each in sources if each.path is not None]
     for source in sources:
+        real = known_real(None, inputs, source, (done.size, source.length))
         left = [
             each
             for each in doubtful
-            if not told.get(each.place.name) and each.raw.shape[-1] == source.length
+            if each.raw.shape[-1] == source.length and True not in verdicts[each.place.name]
         ]
-        real = known_real(None, done.request.inputs, source, (done.size, source.length))
-        if real is not None and not bool(real.all()):
-            told |= {each.place.name: True for each in left if _ends_in_padding(each, real)}
-            left = [each for each in left if not told.get(each.place.name)]
-        keys = _keys_when_shorter(runner, done, left, source, sources, real) if left else None
-        for each in left if keys else ():
-            told[each.place.name] = (keys or {}).get(each.place.name) is True
-    return told
+        padded = real is not None and not bool(real.all())
+        sure = {each.place.name for each in left if padded and _ends_in_padding(each, real)}
+        rest = [each for each in left if each.place.name not in sure]
+        others = [way for way in ways if way != source.path]
+        tried = _shortened(runner, done, rest, source, real, others) if rest else {}
+        for name in (each.place.name for each in left):
+            verdicts[name].append(True if name in sure else tried.get(name))
+    return {
+        name: True in found for name, found in verdicts.items() if found and None not in found
+    } | {name: True for name, found in verdicts.items() if True in found}
 
 
-def _keys_when_shorter(
+def _shortened(
     runner: Runner,
     done: Pass,
-    sites: list[Seen],
+    doubtful: list[Seen],
     source: Source,
-    sources: list[Source],
     real: Tensor | None,
-) -> dict[str, bool] | None:
-    """Whether each site has fewer keys where the source has; None if it cannot be shortened."""
-    inputs, length = done.request.inputs, source.length
-    real = torch.ones(done.size, length, dtype=torch.bool) if real is None else real
-    if source.path is None or bool((real.sum(1) < 2).any()):
-        return None
-    others = [tensor_at(inputs, each.path) for each in sources if each is not source and each.path]
-    last = (real * torch.arange(length, device=real.device)).amax(1)
+    others: list[Path],
+) -> dict[str, bool]:
+    """Whether keys get fewer with the positions of a source; {} where that cannot be tried."""
+    real = torch.ones(done.size, source.length, dtype=torch.bool) if real is None else real
+    rows = (real.sum(1) > 1).nonzero()[:, 0]
+    if len(rows) == 0 or source.path is None:
+        return {}
     try:
+        inputs = select_rows(done.request.inputs, rows)
+        real = real[rows]
+        value = tensor_at(inputs, source.path)
+        rest = [tensor_at(inputs, path) for path in others]
+        places = torch.arange(source.length, device=real.device)
         shorter = delete_positions(
             inputs,
-            last,
+            (real * places).amax(1),
             real,
-            ids=tensor_at(inputs, source.path),
-            others=[each for each in others if each is not None],
+            ids=value,
+            others=[each for each in rest if each is not None],
         )
-        names = frozenset(each.place.name for each in sites)
         request = replace(
-            done.request, inputs=shorter, only=names, attention={}, features={}, alternatives=0
+            done.request,
+            inputs=shorter,
+            only=frozenset(each.place.name for each in doubtful),
+            attention={},
+            features={},
+            alternatives=0,
         )
         with torch.no_grad():
-            short = runner.forward(request, done.size)
+            short = runner.forward(request, len(rows))
     except (AdapterError, TypeError, ValueError):
-        return None
+        return {}  # the input cannot be shortened
     now = tensor_at(shorter, source.path)
     if now is None:
-        return None
+        return {}
     keys = {each.place.name: each.raw.shape[-1] for each in short.seen}
-    return {name: count == now.shape[1] for name, count in keys.items()}
+    return {
+        each.place.name: keys[each.place.name] == now.shape[1]
+        for each in doubtful
+        if each.place.name in keys
+    }
 
 
-def _ends_in_padding(seen: Seen, real: Tensor) -> bool:
+def _ends_in_padding(seen: Seen, real: Tensor | None) -> bool:
     """Whether weights avoid the padding, which a choice among experts cannot."""
-    if seen.shown is None or seen.shown.shape[-1] != real.shape[1]:
+    if seen.shown is None or real is None or seen.shown.shape[-1] != real.shape[1]:
         return False
     weights = seen.shown.detach()
     peak = weights.flatten(1, -2).amax(1) if weights.ndim > 2 else weights

@@ -49,6 +49,7 @@ class State:
         size: Number of instances.
         features: Its features.
         real: By site, which positions are no padding.
+        places: Names of all calls that were come by.
         program: What depends on the attention, once it is recorded.
         refusal: Why it could not be recorded.
     """
@@ -57,6 +58,7 @@ class State:
     size: int
     features: Mapping[str, Tensor]
     real: Mapping[str, Tensor]
+    places: frozenset[str]
     program: Program | None
     refusal: str
 
@@ -136,7 +138,15 @@ class TorchAdapter:
         _check_depends(done.program)
         positions = positions_of(done, used, embedded, self._options.mask, self._runner.plan)
         values = {each.name: each.value for each in embedded}
-        state = State(done.request, done.size, values, positions.real, done.program, done.refusal)
+        state = State(
+            done.request,
+            done.size,
+            values,
+            positions.real,
+            done.places,
+            done.program,
+            done.refusal,
+        )
         weights = {each.place.name: shown(each) for each in used}
         mask = positions.shared()
         return Run(done.logits, weights, mask, values, supports_of(used), state)
@@ -178,7 +188,8 @@ class TorchAdapter:
         """
         inputs = with_special_tokens(inputs)
         plan = self._runner.plan
-        if not plan.sources:
+        known = [each.path for each in plan.sources.values() if each.path is not None]
+        if not plan.sources or any(tensor_at(inputs, path) is None for path in known):
             with torch.no_grad():
                 self.run(inputs)
         only = self._request(inputs, {}, {}).only or frozenset(plan.feature_of)
@@ -222,6 +233,10 @@ class TorchAdapter:
         self._runner.plan.renew(tuple(parts_of(self._runner.module)))
         known = None if _changes(view) else self._runner.plan.views.get((self._focus, view))
         return known or view
+
+    def is_recalled(self, state: Any) -> bool:
+        """Whether a run came by the calls that the plan was learned from."""
+        return bool(state.places == self._runner.plan.places)
 
     def remember(self, view: AttentionView | None, resolved: AttentionView) -> None:
         """Keeps what a view came to; not where calls repeat, as their number may change."""
