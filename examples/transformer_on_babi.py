@@ -36,6 +36,7 @@ from faithattn.statistics import Statistics, describe
 LAYERS, HEADS, WIDTH = 2, 4, 64
 # "<s> where is MARY ? </s> mary went ...": the answer is read where the person is named.
 ASKED, STORY = 3, 6
+SEARCHED = 25  # the adversaries cost more than all the rest: only these stories get them
 COLUMNS = ["tau gradient", "tau LOO", "median TVD", "eps-max JSD", "mass on story", "precision@k"]
 
 
@@ -131,7 +132,7 @@ def audit(
     loo = loo_correlation(adapter, ids, view=view)
     shuffled = permutation_test(adapter, ids, view=view, seed=0)
     other = adversarial_attention(
-        adapter, ids, epsilon=0.05, n_adversaries=2, n_steps=steps, seed=0, view=view
+        adapter, ids[:SEARCHED], epsilon=0.05, n_adversaries=2, n_steps=steps, seed=0, view=view
     )
     tests = [result.summary().overall for result in (gradient, loo, shuffled, other)]
     found = precision_at_k(gradient.explanation, evidence)
@@ -157,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(), help="folder for the figure")
     parser.add_argument("--stories", type=int, default=100, help="stories to audit")
-    parser.add_argument("--steps", type=int, default=2000, help="steps of training")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of training")
     parser.add_argument("--search", type=int, default=200, help="steps of the adversarial search")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, learns nothing")
     options = parser.parse_args()
@@ -165,7 +166,7 @@ def main() -> None:
         options.stories, options.steps, options.search = 3, 8, 2
 
     torch.manual_seed(0)
-    data = generate_babi(1, n_train=10 * options.steps, n_test=max(500, options.stories))
+    data = generate_babi(1, n_train=20 * options.steps, n_test=max(500, options.stories))
     vocabulary = Vocabulary.build(each.tokens + each.question for each in data.train)
     (stop,) = vocabulary.encode(["."])[1:-1]
     model = Answerer(len(vocabulary), len(data.labels), stop)
