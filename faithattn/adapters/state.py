@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -39,18 +39,22 @@ def parts_of(module: nn.Module) -> dict[str, nn.Module]:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module, parts: Iterable[nn.Module] | None = None) -> Iterator[None]:
     """Puts a module in eval mode; afterwards every part and the random state are as before.
 
     So are its buffers, where the model changes them in eval mode, too: every run
     starts alike. Several threads may evaluate one module: the last to leave gives
     everything back. What the model draws itself in eval mode is the same at every
     run.
+
+    Args:
+        module: What is evaluated.
+        parts: All its parts, itself included, if they are known.
     """
-    parts = list(parts_of(module).values())
+    parts = list(parts_of(module).values() if parts is None else parts)
     with ExitStack() as stack:
-        stack.enter_context(_random_state_of(module))
-        stack.enter_context(_kept([_Random(), *(_Buffers(p) for p in parts if p._buffers)]))
+        buffers = [_Buffers(part) for part in parts if part._buffers]
+        stack.enter_context(_kept([*_generators_of(parts), *buffers]))
         differentiated = _recurrent_on_gpu(parts) if torch.is_grad_enabled() else []
         held = _hold(parts, differentiated)
         stack.callback(_release, held)
@@ -115,15 +119,29 @@ def _kept(states: Sequence[_Random | _Buffers]) -> Iterator[None]:
 
 
 class _Random:
-    """The random state of the CPU."""
+    """The random state of the CPU, or of a GPU."""
 
-    key = "random state"
+    def __init__(self, gpu: int | None = None) -> None:
+        self.key = "random state", gpu
+        self._gpu = gpu
 
     def take(self) -> Tensor:
-        return torch.get_rng_state()
+        return torch.get_rng_state() if self._gpu is None else torch.cuda.get_rng_state(self._gpu)
 
     def give(self, state: Any) -> None:
-        torch.set_rng_state(state)
+        if self._gpu is None:
+            torch.set_rng_state(state)
+        else:
+            torch.cuda.set_rng_state(state, self._gpu)
+
+
+def _generators_of(parts: list[nn.Module]) -> list[_Random]:
+    """The random states that a module may draw from: that of the CPU and those of its GPUs."""
+    gpus = set()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        weights = (weight for part in parts for weight in part._parameters.values())
+        gpus = {each.device.index for each in weights if each is not None and each.is_cuda}
+    return [_Random(), *map(_Random, sorted(gpus))]
 
 
 _quiet: dict[int, weakref.ref[nn.Module]] = {}  # parts that were seen to leave their buffers alone
@@ -197,14 +215,6 @@ def _recurrent_on_gpu(parts: list[nn.Module]) -> list[nn.RNNBase]:
     return [
         part for part in parts if isinstance(part, nn.RNNBase) and next(part.parameters()).is_cuda
     ]
-
-
-def _random_state_of(module: nn.Module) -> AbstractContextManager[None]:
-    """Gives the random state back, that of the module's own GPUs included."""
-    devices = set()
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        devices = {weight.device for weight in module.parameters() if weight.is_cuda}
-    return torch.random.fork_rng(devices=[device.index for device in devices])
 
 
 def condition(parts: list[nn.Module]) -> dict[str, Any]:

@@ -29,7 +29,6 @@ from faithattn.adapters.interception.softmax import (
 from faithattn.adapters.interception.watcher import Place as Place
 from faithattn.adapters.interception.watcher import Watcher
 from faithattn.adapters.replay.refusal import READS
-from faithattn.adapters.state import parts_of
 from faithattn.errors import AdapterError
 
 _local = threading.local()
@@ -45,15 +44,14 @@ class Tap(TorchFunctionMode):
 
     def __init__(
         self,
-        model: nn.Module,
+        parts: Mapping[str, nn.Module],
         watcher: Watcher,
         *,
         outputs: Iterable[str] = (),
         results: bool = False,
     ) -> None:
         super().__init__()
-        self._model = model
-        self._modules = parts_of(model)
+        self._modules = parts
         self._outputs = tuple(outputs)
         self._watcher = watcher
         self._results = results

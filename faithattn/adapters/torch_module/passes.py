@@ -108,6 +108,7 @@ class Runner:
 
     def forward(self, request: Request, size: int) -> Pass:
         """One pass of the module in eval mode, under a tap."""
+        parts = parts_of(self.module)
         recorder = self._recorder(request)
         watch = Forward(
             size,
@@ -116,18 +117,18 @@ class Runner:
             request.features,
             self.plan.axes,
             recorder,
-            self._feature_output(),
+            self._feature_output(parts),
             request.tokens,
         )
         inputs = self._with_leaves(request, watch)
         tap = Tap(
-            self.module,
+            parts,
             watch,
-            outputs=[*request.outputs, *filter(None, [self._feature_output()])],
+            outputs=[*request.outputs, *filter(None, [watch.feature_output])],
             results=request.tokens is not None or request.search,
         )
         try:
-            with eager(), evaluating(self.module), tap:
+            with eager(), evaluating(self.module, parts.values()), tap:
                 returned = called(self.call, self.module, inputs)
                 watch.returned = True
                 logits = self._logits(returned, watch, request)
@@ -150,11 +151,11 @@ class Runner:
             return 0
         return operations_worth(self.plan, self.module, request.inputs, request.alternatives)
 
-    def _feature_output(self) -> str | None:
+    def _feature_output(self, parts: Mapping[str, nn.Module]) -> str | None:
         """The submodule whose output is the feature, where that is no embedding."""
         if self.embedding is None:
             return None
-        part = parts_of(self.module).get(self.embedding)
+        part = parts.get(self.embedding)
         return None if part is None or isinstance(part, nn.Embedding) else self.embedding
 
     def _with_leaves(self, request: Request, watch: Forward) -> Any:

@@ -14,6 +14,7 @@ from watching import Calling, Notes, halved, noise, watched
 
 from faithattn import AdapterError, adapt
 from faithattn.adapters.interception.tap import Tap
+from faithattn.adapters.state import parts_of
 
 
 class Fused(nn.Module):
@@ -134,7 +135,7 @@ def test_weights_of_a_submodule_under_torch_func() -> None:
 
     def changed(given: Tensor) -> Tensor:
         notes = Notes(halved)
-        with Tap(model, notes, outputs=["pair"]):
+        with Tap(parts_of(model), notes, outputs=["pair"]):
             out: Tensor = model(given)
         assert len(notes.found) == 1
         return out

@@ -17,6 +17,7 @@ from watching import Calling, Notes, halved, noise, watched
 from faithattn import adapt
 from faithattn.adapters.interception import kernels
 from faithattn.adapters.interception.tap import Tap
+from faithattn.adapters.state import parts_of
 
 B, H, ROWS, KEYS, E = 3, 2, 4, 5, 6
 PADDING = torch.arange(KEYS) >= torch.tensor([5, 3, 4])[:, None]
@@ -294,7 +295,7 @@ def test_encoders_and_decoders(batch_first: bool) -> None:
     model = Translator(batch_first=batch_first).eval()
     answer = torch.tensor([[2, 3, 4, 5], [6, 7, 8, 9], [10, 11, 2, 3]])
     notes = Notes()
-    with torch.no_grad(), Tap(model, notes):
+    with torch.no_grad(), Tap(parts_of(model), notes):
         model(IDS, answer)
     adapter = adapt(model)
     with torch.no_grad(), warnings.catch_warnings():

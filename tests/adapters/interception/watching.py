@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from faithattn.adapters.interception.guards import eager
 from faithattn.adapters.interception.tap import Place, Tap
+from faithattn.adapters.state import parts_of
 
 
 class Notes:
@@ -74,7 +75,7 @@ def watched(
     """What a function returns under a tap, and what the tap saw."""
     notes = Notes(change)
     module = function if isinstance(function, nn.Module) else Calling(function)
-    with eager(), Tap(module, notes):
+    with eager(), Tap(parts_of(module), notes):
         returned = module()
     return returned, notes
 
