@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -21,23 +21,6 @@ def differentiating() -> Iterator[None]:
         yield
 
 
-def parts_of(module: nn.Module) -> dict[str, nn.Module]:
-    """A module and its parts by path, each once: named_modules(), several times as quick."""
-    found: dict[str, nn.Module] = {"": module}
-    known = {id(module)}
-
-    def walk(prefix: str, parent: nn.Module) -> None:
-        for name, part in parent._modules.items():
-            if part is not None and id(part) not in known:
-                known.add(id(part))
-                found[prefix + name] = part
-                if part._modules:
-                    walk(f"{prefix}{name}.", part)
-
-    walk("", module)
-    return found
-
-
 @contextmanager
 def evaluating(module: nn.Module, parts: Iterable[nn.Module] | None = None) -> Iterator[None]:
     """Puts a module in eval mode; afterwards every part and the random state are as before.
@@ -51,16 +34,22 @@ def evaluating(module: nn.Module, parts: Iterable[nn.Module] | None = None) -> I
         module: What is evaluated.
         parts: All its parts, itself included, if they are known.
     """
-    parts = list(parts_of(module).values() if parts is None else parts)
-    with ExitStack() as stack:
-        buffers = [_Buffers(part) for part in parts if part._buffers]
-        stack.enter_context(_kept([*_generators_of(parts), *buffers]))
+    parts = list(module.modules() if parts is None else parts)
+    states: list[_Random | _Buffers] = [
+        *_generators_of(parts),
+        *(_Buffers(part) for part in parts if part._buffers),
+    ]
+    taken = _take(states)
+    try:
         differentiated = _recurrent_on_gpu(parts) if torch.is_grad_enabled() else []
         held = _hold(parts, differentiated)
-        stack.callback(_release, held)
-        if any(part.dropout for part in differentiated):
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        yield
+        try:
+            with _plain_recurrent(differentiated):
+                yield
+        finally:
+            _release(held)
+    finally:
+        _give_back(states, taken)
 
 
 _lock = threading.Lock()
@@ -70,8 +59,10 @@ _held: dict[int, tuple[nn.Module, bool, int]] = {}  # part, its own mode, how ma
 def _hold(parts: list[nn.Module], differentiated: list[nn.RNNBase]) -> list[int]:
     """Sets the modes to evaluate in, and counts who needs them."""
     wanted = {id(part): part.dropout == 0 for part in differentiated}
-    taken = []
+    taken: list[int] = []
     with _lock:
+        if not (_held or wanted or True in [part.training for part in parts]):
+            return taken
         for part in parts:
             key, mode = id(part), wanted.get(id(part), False)
             known = _held.get(key)
@@ -97,25 +88,24 @@ def _release(taken: list[int]) -> None:
 _first: dict[Any, tuple[Any, int]] = {}  # what the first of several found, and how many there are
 
 
-@contextmanager
-def _kept(states: Sequence[_Random | _Buffers]) -> Iterator[None]:
-    """Gives back what was there; the last of several at once, what was there before the first."""
-    found = []
+def _take(states: Sequence[_Random | _Buffers]) -> list[Any]:
+    """Takes down what is there."""
     with _lock:
-        for state in states:
-            own = state.take()
+        found = [state.take() for state in states]
+        for state, own in zip(states, found, strict=True):
             first, count = _first.get(state.key, (own, 0))
             _first[state.key] = first, count + 1
-            found.append(own)
-    try:
-        yield
-    finally:
-        with _lock, ExitStack() as stack:
-            for state, own in zip(states, found, strict=True):
-                first, count = _first.pop(state.key)
-                if count > 1:
-                    _first[state.key] = first, count - 1
-                stack.callback(state.give, own if count > 1 else first)
+    return found
+
+
+def _give_back(states: Sequence[_Random | _Buffers], found: list[Any]) -> None:
+    """Gives back what was there; the last of several at once, what was there before the first."""
+    with _lock, ExitStack() as stack:
+        for state, own in zip(states, found, strict=True):
+            first, count = _first.pop(state.key)
+            if count > 1:
+                _first[state.key] = first, count - 1
+            stack.callback(state.give, own if count > 1 else first)
 
 
 class _Random:
@@ -215,6 +205,13 @@ def _recurrent_on_gpu(parts: list[nn.Module]) -> list[nn.RNNBase]:
     return [
         part for part in parts if isinstance(part, nn.RNNBase) and next(part.parameters()).is_cuda
     ]
+
+
+def _plain_recurrent(differentiated: list[nn.RNNBase]) -> AbstractContextManager[None]:
+    """Without cuDNN where a layer that is differentiated has dropout."""
+    if any(part.dropout for part in differentiated):
+        return torch.backends.cudnn.flags(enabled=False)
+    return nullcontext()
 
 
 def condition(parts: list[nn.Module]) -> dict[str, Any]:

@@ -51,6 +51,22 @@ def find_mask(
     return torch.nn.functional.pad(mask, (0, extra)).to(weights.device)
 
 
+def told_masks(
+    rule: Any, inputs: Any, source: Source, shape: tuple[int, int]
+) -> tuple[Tensor, Tensor] | None:
+    """What can be explained and what is real, where names, ids or a tokenizer tell both.
+
+    As :func:`find_mask` and :func:`real_positions` would find it, at once.
+    """
+    if isinstance(rule, Tensor) or (callable(rule) and not is_tokenizer(rule)):
+        return None
+    real = known_real(rule, inputs, source, shape)
+    if real is None:
+        return None
+    special = special_tokens(rule, inputs, source)
+    return real if special is None else real & ~special.to(real.device), real
+
+
 def real_positions(
     rule: Any, inputs: Any, source: Source, mask: Tensor | None, shape: tuple[int, int]
 ) -> Tensor:
@@ -105,6 +121,9 @@ def _companion(inputs: Any, source: Source, name: str) -> Tensor | None:
         return None
     own = path[-1] if path else None
     around = names.affixes(own)
+    if around == {names.PLAIN}:  # by far the most
+        found = holder.get(name)
+        return found if isinstance(found, Tensor) else None
     plain = [text for text in names.TEXTS if isinstance(holder.get(text), Tensor)]
     if plain and names.parsed(own) is None and own is not None:
         around = around - {names.PLAIN}

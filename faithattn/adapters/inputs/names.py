@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 Affix = tuple[str, str]  # what stands before and after a known name: ("decoder_", "")
@@ -26,8 +27,11 @@ _IMAGES_AND_SOUND = ("pixel_values", "input_features", "input_values")
 
 def parsed(key: Any) -> tuple[Affix, str] | None:
     """Splits ``decoder_input_ids`` into what stands around a known name, and that name."""
-    if not isinstance(key, str):
-        return None
+    return _parsed(key) if isinstance(key, str) else None
+
+
+@lru_cache(maxsize=256)
+def _parsed(key: str) -> tuple[Affix, str] | None:
     for name in _LONGEST_FIRST:
         before, found, after = key.partition(name)
         if found and before[-1:] in ("", "_") and (after[:1] in ("", "_") or after.isdigit()):

@@ -49,6 +49,8 @@ def repeat_heads(query: Tensor, other: Tensor) -> Tensor:
 
 def as_autocast(*tensors: Tensor | None) -> list[Any]:
     """What autocast would hand to a kernel; the tensors themselves where it is off."""
+    if not torch._C._is_any_autocast_enabled():
+        return list(tensors)
     kind = next(each for each in tensors if each is not None).device.type
     if not torch.is_autocast_enabled(kind):
         return list(tensors)
@@ -75,19 +77,37 @@ def sdpa_weights(
     with _exactly(query):
         scores = torch.matmul(left * scale, right.transpose(-2, -1))
     if is_causal:
-        scores = scores + _additive(_causal(query, key), scores.dtype)
+        causal = _causal(query.shape[-2], key.shape[-2], query.device)
+        scores = _added(scores, _additive(causal, scores.dtype))
     if mask is None:
         return scores.softmax(-1)
     bias = _additive(mask, scores.dtype) if mask.dtype == torch.bool else mask
     closed = (bias == -math.inf).all(-1, keepdim=True)
     if not holds_any(closed):
-        return (scores + bias).softmax(-1)
+        return _added(scores, bias).softmax(-1)
     # Only rows that may use no key pay for being put to zero.
-    return (scores + bias.masked_fill(closed, 0)).softmax(-1) * ~closed
+    return _added(scores, bias.masked_fill(closed, 0)).softmax(-1) * ~closed
+
+
+def _added(scores: Tensor, bias: Tensor) -> Tensor:
+    """Scores with a bias added, in their own memory where that is possible."""
+    pairs = zip(bias.shape[::-1], scores.shape[::-1], strict=False)
+    fitting = bias.ndim <= scores.ndim and all(own in (1, length) for own, length in pairs)
+    if fitting and bias.dtype == scores.dtype and is_plain(scores):
+        return scores.add_(bias)
+    return scores + bias
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether nobody follows what is done with a tensor: no torch.func, no recorder."""
+    followed = torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack()
+    return not followed and not tensor.is_inference()
 
 
 def _exactly(query: Tensor) -> AbstractContextManager[Any]:
     """Turns autocast off, which would round the scores that a kernel keeps in single."""
+    if not torch._C._is_any_autocast_enabled():
+        return nullcontext()
     kind = query.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
@@ -114,22 +134,34 @@ def holds_any(flags: Tensor) -> bool:
         return bool(flags.any())
 
 
-def sdpa_support(
-    weights: Tensor, query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool
-) -> Tensor:
+def sdpa_support(weights: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
     """Keys that each row may use, shaped like the weights."""
     allowed = torch.ones_like(weights, dtype=torch.bool)
     if is_causal:
-        allowed = allowed & _causal(query, key)
+        rows, columns = weights.shape[-2:]
+        allowed = allowed & _causal(rows, columns, weights.device)
     if mask is not None:
         open_ = mask if mask.dtype == torch.bool else mask > -_MASKED_BELOW
         allowed = allowed & open_
     return allowed
 
 
-def softmax_support(scores: Tensor, dim: int) -> Tensor:
-    """Keys whose score is no stand-in for -infinity."""
-    return scores > scores.amax(dim, keepdim=True) - _MASKED_BELOW
+def softmax_support(scores: Tensor, weights: Tensor, dim: int) -> Callable[[], Tensor]:
+    """Computes the keys whose score is no stand-in for -infinity.
+
+    Scores are not kept for it: a weight above 0 has no such score, and where
+    some are 0, as where there is padding, one bit for each is.
+    """
+
+    def compared() -> Tensor:
+        return scores > scores.amax(dim, keepdim=True) - _MASKED_BELOW
+
+    if not is_plain(scores):
+        return compared
+    if not holds_any(weights.amin() == 0):
+        return lambda: torch.ones_like(weights, dtype=torch.bool)
+    found = compared()
+    return lambda: found
 
 
 def flex_weights(
@@ -162,6 +194,5 @@ def _over_places(function: Callable[..., Tensor], *, first: bool) -> Callable[..
     return function
 
 
-def _causal(query: Tensor, key: Tensor) -> Tensor:
-    ones = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device)
-    return ones.tril()
+def _causal(rows: int, columns: int, device: torch.device) -> Tensor:
+    return torch.ones(rows, columns, dtype=torch.bool, device=device).tril()

@@ -6,19 +6,28 @@ from collections import defaultdict
 from collections.abc import Mapping
 from types import FrameType
 
+import torch.nn.functional as F
 from torch import nn
+from torch.overrides import handle_torch_function
 
 from faithattn.adapters.interception.watcher import Place
 
 ROOT = "attention"
-_CALL_FRAMES = {nn.Module._call_impl.__code__, nn.Module._wrapped_call_impl.__code__}
+# Between a module's forward and a function that is seen: none of them is a method of the model.
+_CALL_FRAMES = {
+    each.__code__
+    for each in (
+        *(nn.Module._call_impl, nn.Module._wrapped_call_impl, handle_torch_function),
+        *(F.softmax, F.log_softmax, F.softmin, F.embedding, F.multi_head_attention_forward),
+    )
+}
 
 
 class Naming:
     """Names the places of one forward."""
 
-    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
-        self._names = {id(part): name for name, part in modules.items()}
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self._names = names
         self._calls: defaultdict[tuple[str, str], int] = defaultdict(int)
 
     def place(self, kind: str, frame: FrameType | None, base: FrameType | None) -> Place:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from types import FrameType
 from typing import Any
@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from faithattn.adapters.interception import kernels
 from faithattn.adapters.interception.guards import refuse_recomputed
+from faithattn.adapters.interception.lent import Lent
 from faithattn.adapters.interception.naming import Naming
 from faithattn.adapters.interception.outputs import replaced
 from faithattn.adapters.interception.softmax import (
@@ -28,6 +29,7 @@ from faithattn.adapters.interception.softmax import (
 )
 from faithattn.adapters.interception.watcher import Place as Place
 from faithattn.adapters.interception.watcher import Watcher
+from faithattn.adapters.parts import Parts
 from faithattn.adapters.replay.refusal import READS
 from faithattn.errors import AdapterError
 
@@ -44,18 +46,20 @@ class Tap(TorchFunctionMode):
 
     def __init__(
         self,
-        parts: Mapping[str, nn.Module],
+        parts: Parts,
         watcher: Watcher,
         *,
         outputs: Iterable[str] = (),
         results: bool = False,
+        written: Collection[str] = (),
     ) -> None:
         super().__init__()
-        self._modules = parts
+        self._modules = parts.by_path
         self._outputs = tuple(outputs)
         self._watcher = watcher
         self._results = results
-        self._naming = Naming(self._modules)
+        self._lent = Lent(written)
+        self._naming = Naming(parts.names)
         self._logarithms = Logarithms()
         self._base: FrameType | None = None
         self._heads: int | None = None
@@ -94,16 +98,16 @@ class Tap(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        handler = self._handlers.get(func)
+        if handler is None and not self._results:  # nearly every call
+            return func(*args, **kwargs) if kwargs else func(*args)
         kwargs = kwargs or {}
         if self._aside or self._stack[-1] is not self:
             return func(*args, **kwargs)
-        handler = self._handlers.get(func)
         if handler is not None:
             return handler(self, func, args, kwargs)
         result = func(*args, **kwargs)
-        if self._results and isinstance(result, Tensor):
-            return self._watcher.result(result)
-        return result
+        return self._watcher.result(result) if isinstance(result, Tensor) else result
 
     def _softmax(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Tensor:
         place = self._place("multi_head" if self._heads else "softmax")
@@ -134,14 +138,11 @@ class Tap(TorchFunctionMode):
         """What the model goes on with; ``buffer`` is what it had the weights written to."""
         weights = scores.repaired(value)
         if self._wants(place):
-            content = scores.values.detach()
-
-            def support() -> Tensor:
-                return kernels.softmax_support(content, scores.dim)
-
+            own = weights.detach()
+            support = kernels.softmax_support(scores.values.detach(), own, scores.dim)
             shown = weights if buffer is None else weights.clone()
-            # A copy, for the model may write into its weights: not into those that were shown.
-            weights = self._watcher.weights(place, shown, scores.dim, support, self._heads).clone()
+            used = self._watcher.weights(place, shown, scores.dim, support, self._heads)
+            weights = self._lent.used(place.name, used) if used is shown else used.clone()
         if buffer is None or weights is buffer:
             return weights
         return buffer.copy_(weights)
@@ -174,10 +175,10 @@ class Tap(TorchFunctionMode):
         if enable_gqa:
             key, value = kernels.repeat_heads(query, key), kernels.repeat_heads(query, value)
         weights = kernels.sdpa_weights(query, key, attn_mask, is_causal, scale)
-        shape, rows, columns = weights.detach(), query.detach(), key.detach()
+        shape = weights.detach()
 
         def support() -> Tensor:
-            return kernels.sdpa_support(shape, rows, columns, attn_mask, is_causal)
+            return kernels.sdpa_support(shape, attn_mask, is_causal)
 
         used = self._watcher.weights(place, weights, -1, support)
         if dropout_p > 0:
@@ -219,8 +220,9 @@ class Tap(TorchFunctionMode):
         padding = args[2] if len(args) > 2 else kwargs.get("padding_idx")
         place = self._place("embedding")
         used = self._watcher.embedded(place, value, ids, padding, table.shape[0])
-        # A copy, for many models write positions into it: not into the feature that was shown.
-        return used.clone() if used.ndim == 3 else used
+        if used is value:
+            return used if used.ndim != 3 else self._lent.used(place.name, used)
+        return used.clone()  # many models write positions into it: not into the feature
 
     def _aten_embedding(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Tensor:
         def swapped(ids: Tensor, weight: Tensor, *rest: Any) -> Any:
@@ -232,7 +234,16 @@ class Tap(TorchFunctionMode):
 
     def _read(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
         self._watcher.read(func, (args, kwargs))
+        self._lent.read(*args)
         return func(*args, **kwargs)
+
+    def _data(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        self._lent.read(*args)
+        return func(*args, **kwargs)
+
+    def written(self) -> set[str]:
+        """Sites whose weights, as they were shown, the model has written to."""
+        return self._lent.written()
 
     def _output_hook(self, name: str) -> Callable[..., Any]:
         owner = threading.get_ident()  # hooks are seen by every thread that runs the model
@@ -283,6 +294,7 @@ _aten = torch.ops.aten
 _HANDLERS: dict[Any, _Handler] = {
     **dict.fromkeys(READS, Tap._read),
     torch._C._set_grad_enabled: Tap._read,
+    Tensor.data.__get__: Tap._data,  # type: ignore[attr-defined]
     **dict.fromkeys(SOFTMAX, Tap._softmax),
     **dict.fromkeys(LOG_SOFTMAX, Tap._log_softmax),
     **dict.fromkeys(EXP, Tap._exp),

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from faithattn.adapters.interception.guards import refuse_hidden, unwrapped
+from faithattn.adapters.parts import Tree
 from faithattn.adapters.torch_module.calls import Call, check_options
 from faithattn.adapters.torch_module.passes import Runner
 from faithattn.adapters.torch_module.plan import Plan, plan_of
@@ -93,4 +94,5 @@ def adapt(
     custom = call is not None or logits is not None
     plan = Plan() if custom else plan_of(module, (site, embedding))
     options = Options(site, mask, embedding, output)
-    return TorchAdapter(model, Runner(module, call, logits, embedding, plan), options)
+    runner = Runner(module, call, logits, embedding, plan, Tree(module))
+    return TorchAdapter(model, runner, options)

@@ -53,18 +53,22 @@ def choose_features(name: str | None, found: Sequence[Embedded], inputs: Any) ->
             if other.value.shape[1] == each.value.shape[1]
         ]
         best = min(theirs.rank for _, theirs in rivals)
-        largest = max(other.entries for other, theirs in rivals if theirs == origin)
-        if origin.rank == best < _COUNTED and each.entries == largest:
+        if origin.rank != best or best == _COUNTED or (best == _NO_INPUT and each.counted):
+            continue
+        same = [other for other, theirs in rivals if theirs == origin]
+        if best == _NO_INPUT:
+            same = [other for other in same if not other.counted]
+        if each.entries == max(other.entries for other in same):
             kept.append(each)
     return kept
 
 
-_INPUT, _LIKE_INPUT, _DERIVED, _COUNTED = range(4)
+_INPUT, _LIKE_INPUT, _NO_INPUT, _COUNTED = range(4)
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where ids come from: an input (at a path), something made of one, or mere counting."""
+    """Where ids come from: an input (at a path), something else, or what is named as counting."""
 
     rank: int
     path: Path | None = None
@@ -75,25 +79,15 @@ def _origin(embedded: Embedded, given: list[tuple[Path, Tensor]]) -> _Origin:
     if ids is None:
         return _Origin(_INPUT)
     exact = [path for path, value in given if value is ids]
-    counted = not exact and _counts(ids)
     same = exact or [path for path, value in given if same_content(value, ids)]
     if not same:
-        return _Origin(_COUNTED if counted else _DERIVED)
+        return _Origin(_NO_INPUT)
     path = same[0]
     known = names.parsed(path[-1]) if path else None
     marks = embedded.entries <= _FEW_MARKS and len(given) > 1
     if marks or (known is not None and known[1] not in names.TEXTS):
         return _Origin(_COUNTED)
-    return _Origin(_LIKE_INPUT if counted else _INPUT, path)
-
-
-def _counts(ids: Tensor) -> bool:
-    """Whether all rows hold the same numbers, one apart or all equal: positions, segments."""
-    if torch._C._functorch.is_functorch_wrapped_tensor(ids) or ids.ndim != 2:
-        return False
-    steps = ids[:, 1:] - ids[:, :-1]
-    alike = bool((ids == ids[:1]).all())
-    return alike and bool((steps == 1).all() or (steps == 0).all())
+    return _Origin(_INPUT if exact or not embedded.counted else _LIKE_INPUT, path)
 
 
 def role_of(seen: Seen, lengths: Iterable[int], logits: Tensor | None, follows: bool | None) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from faithattn.adapters.inputs.source import Source, paths, tensor_at
-from faithattn.adapters.torch_module.choice import choose_features
-from faithattn.adapters.torch_module.forward import Seen
+from faithattn.adapters.torch_module.forward import Embedded, Seen
 from faithattn.adapters.torch_module.passes import Pass, Runner
 from faithattn.adapters.torch_module.plan import Plan
 from faithattn.adapters.torch_module.runs import shown
@@ -18,14 +17,19 @@ from faithattn.adapters.torch_module.sites import used_sites
 from faithattn.errors import AdapterError
 
 
-def with_feature(runner: Runner, done: Pass, used: list[Seen]) -> tuple[Pass, list[Seen]]:
-    """Another pass, with a feature for the sites, where no embedding is as long as they are."""
+def with_feature(
+    runner: Runner, done: Pass, used: list[Seen]
+) -> tuple[Pass, list[Seen], list[Embedded]]:
+    """The pass, its sites and their features.
+
+    Another pass, with a feature for the sites, where no embedding is as long as they are.
+    """
     keys = shown(used[0]).shape[-1]
-    chosen = choose_features(runner.embedding, done.found, done.request.inputs)
+    chosen = done.features(runner.embedding)
     lengths = {each.value.shape[1] for each in chosen}
     extra = {0, 1, 2} if used[0].place.kind == "multi_head" else {0}
     if any(keys - more in lengths for more in extra) or runner.embedding is not None:
-        return done, used
+        return done, used, chosen
     plan, only = runner.plan, done.request.only
     found = [
         path
@@ -43,11 +47,11 @@ def with_feature(runner: Runner, done: Pass, used: list[Seen]) -> tuple[Pass, li
         # What comes after the attention is not all that depends on a position.
         places = [i for i, shape in enumerate(tried.shapes[: site.before]) if _rows(shape) == keys]
         if not places:
-            return done, used
+            return done, used, chosen
         plan.tokens[only] = places[0]
         request = replace(done.request, tokens=places[0])
     done = runner.settled(request)
-    return done, used_sites(runner, done)
+    return done, used_sites(runner, done), done.features(runner.embedding)
 
 
 def _rows(shape: tuple[int, ...]) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from faithattn.adapters.interception.layout import Axes, Layout, guess_axes
 from faithattn.adapters.interception.site import Site
@@ -16,6 +17,7 @@ from faithattn.adapters.replay.recorder import Recorder
 from faithattn.adapters.torch_module.calls import Override, feature, replacement
 
 TOKENS = "tokens"
+_FIRST = Axes(0)
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,17 @@ class Embedded:
     def raw_shape(self) -> tuple[int, ...]:
         """Shape of the model's own tensor."""
         return tuple(self.value.movedim(0, self.axis).shape)
+
+    @cached_property
+    def counted(self) -> bool:
+        """Whether all rows of the ids are alike, one apart or equal: positions, segments."""
+        ids = self.ids
+        if ids is None or is_functorch_wrapped_tensor(ids) or ids.ndim != 2:
+            return False
+        steps = ids[:, 1:] - ids[:, :-1]
+        if not bool((ids == ids[:1]).all()):
+            return False
+        return bool((steps == 1).all() or (steps == 0).all())
 
 
 @dataclass
@@ -159,11 +172,12 @@ class Forward:
             return value  # positions (1, L, E) or a table of something else
         alone = axis == 0 and value.shape[1] != self.size
         sure = axes is not None or alone or self.size == 1
-        shown = feature(self.features.get(place.name), value.movedim(axis, 0), place.name)
+        first = value if axis == 0 else value.movedim(axis, 0)
+        shown = feature(self.features.get(place.name), first, place.name)
         declared = padding if padding is not None and padding >= 0 else None
         own = ids if axis == 0 else ids.movedim(axis, 0)
         self.found.append(Embedded(place.name, shown, own, declared, entries, axis, sure))
-        return shown.movedim(0, axis)
+        return shown if axis == 0 else shown.movedim(0, axis)
 
     def result(self, value: Tensor) -> Tensor:
         """Counts results (B, L, E) and maps (B, C, H, W); one of them may be the feature."""
@@ -211,9 +225,9 @@ class Forward:
             return Axes(0, folded=raw.ndim == 3), (
                 self.size == 1 or self.size not in raw.shape[-2:]
             )
-        axes, sure = guess_axes(raw.shape[:-1], self.size)
-        first = axes is not None and axes.batch == 0 and not axes.folded
-        return axes, sure or (place.kind in ("sdpa", "flex") and raw.ndim == 4 and first)
+        if place.kind in ("sdpa", "flex") and raw.ndim == 4 and raw.shape[0] == self.size:
+            return _FIRST, True
+        return guess_axes(raw.shape[:-1], self.size)
 
 
 def _are_channels(value: Tensor, image: Tensor) -> bool:
@@ -230,6 +244,6 @@ def _is_transpose(value: Tensor, other: Tensor) -> bool:
 
 
 def _share(one: Tensor, other: Tensor) -> bool:
-    if torch._C._functorch.is_functorch_wrapped_tensor(one):
+    if is_functorch_wrapped_tensor(one):
         return False
     return one.data_ptr() == other.data_ptr()

@@ -22,11 +22,13 @@ from faithattn.adapters.inputs.structure import batch_size, described, select_ro
 from faithattn.adapters.interception.guards import eager
 from faithattn.adapters.interception.layout import Axes, compare_axes
 from faithattn.adapters.interception.tap import Tap
+from faithattn.adapters.parts import Tree
 from faithattn.adapters.replay.program import Program
 from faithattn.adapters.replay.recorder import Recorder
 from faithattn.adapters.replay.refusal import Unrecordable
-from faithattn.adapters.state import evaluating, parts_of
+from faithattn.adapters.state import evaluating
 from faithattn.adapters.torch_module.calls import Call, Override, called, feature, logits_of
+from faithattn.adapters.torch_module.choice import choose_features
 from faithattn.adapters.torch_module.forward import Embedded, Forward, Seen
 from faithattn.adapters.torch_module.plan import Plan
 from faithattn.adapters.torch_module.tokens import TokenLogits
@@ -78,6 +80,14 @@ class Pass:
     program: Program | None
     refusal: str
 
+    def features(self, name: str | None) -> list[Embedded]:
+        """The features among what was embedded, looked for once."""
+        if name not in self._features:
+            self._features[name] = choose_features(name, self.found, self.request.inputs)
+        return self._features[name]
+
+    _features: dict[str | None, list[Embedded]] = field(default_factory=dict, repr=False)
+
 
 @dataclass(frozen=True)
 class Runner:
@@ -88,6 +98,7 @@ class Runner:
     logits: Callable[[Any], Tensor] | None
     embedding: str | None
     plan: Plan
+    tree: Tree
 
     def settled(self, request: Request) -> Pass:
         """A pass whose layouts are certain, repeated if the first guess was not."""
@@ -108,7 +119,7 @@ class Runner:
 
     def forward(self, request: Request, size: int) -> Pass:
         """One pass of the module in eval mode, under a tap."""
-        parts = parts_of(self.module)
+        parts = self.tree.parts()
         recorder = self._recorder(request)
         watch = Forward(
             size,
@@ -117,7 +128,7 @@ class Runner:
             request.features,
             self.plan.axes,
             recorder,
-            self._feature_output(parts),
+            self._feature_output(parts.by_path),
             request.tokens,
         )
         inputs = self._with_leaves(request, watch)
@@ -126,9 +137,10 @@ class Runner:
             watch,
             outputs=[*request.outputs, *filter(None, [watch.feature_output])],
             results=request.tokens is not None or request.search,
+            written=self.plan.written,
         )
         try:
-            with eager(), evaluating(self.module, parts.values()), tap:
+            with eager(), evaluating(self.module, parts.by_path.values()), tap:
                 returned = called(self.call, self.module, inputs)
                 watch.returned = True
                 logits = self._logits(returned, watch, request)
@@ -136,6 +148,10 @@ class Runner:
         finally:
             if recorder is not None:
                 recorder.abandon()
+        written = tap.written()
+        if written:
+            self.plan.written |= written
+            return self.forward(request, size)
         places = frozenset(watch.places)
         seen, found, shapes = watch.seen, watch.found, watch.shapes
         return Pass(request, size, logits, seen, found, shapes, places, program, refusal)

@@ -26,6 +26,8 @@ class Plan:
         tokens: By the sites looked at, which result (B, L, E) is their feature.
         continuous: By the sites looked at, the way to the input that is.
         follows: By site, whether its keys follow the length of the input.
+        undecided: Sites that a further run told nothing about; it is not made again.
+        written: Sites whose weights the model writes to, which are shown as copies.
         places: Names of all calls of the run that ``views`` were learned in.
         sources: Where the positions of each feature come from, without the ids.
         views: By the sites looked at and the view, the view with its sites named.
@@ -38,6 +40,8 @@ class Plan:
     tokens: dict[Names, int] = field(default_factory=dict)
     continuous: dict[Names, Path] = field(default_factory=dict)
     follows: dict[str, bool] = field(default_factory=dict)
+    undecided: set[str] = field(default_factory=set)
+    written: set[str] = field(default_factory=set)
     places: frozenset[str] = frozenset()
     sources: dict[str, Source] = field(default_factory=dict)
     views: dict[tuple[Names, AttentionView | None], AttentionView] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from faithattn.adapters.inputs.masks import find_mask, known_real, real_positions
+from faithattn.adapters.inputs.masks import find_mask, real_positions, told_masks
 from faithattn.adapters.inputs.source import Source
 from faithattn.adapters.torch_module.forward import Embedded, Seen
 from faithattn.adapters.torch_module.passes import Pass, source_of
@@ -71,8 +71,14 @@ def positions_of(
     mask: dict[str, Tensor] = {}
     real: dict[str, Tensor] = {}
     known: dict[Any, tuple[Tensor, Tensor]] = {}  # sites of one source mostly have one mask
+    alike: dict[Any, str] = {}  # and most sites are like another one
     for seen in used:
         name, weights = seen.place.name, shown(seen)
+        other = alike.get((weights.shape[-1], seen.place.kind))
+        if other is not None:
+            mask[name], real[name] = mask[other], real[other]
+            plan.feature_of[name] = plan.feature_of[other]
+            continue
         fitting = [each for each in sources.values() if _fits(each, seen)]
         options = [_masks(rule, inputs, each, seen, known) for each in fitting]
         kept = _agreeing(options, weights)
@@ -82,6 +88,8 @@ def positions_of(
             mask[name], real[name] = options[kept[0]]
             if len(kept) == 1:
                 plan.feature_of[name] = fitting[kept[0]].name
+            if len(fitting) == 1 and (fitting[0].name, weights.shape[-1]) in known:
+                alike[weights.shape[-1], seen.place.kind] = name
         else:  # the caller names the feature in the view
             for index in kept:
                 mask[fitting[index].name] = options[index][0]
@@ -124,13 +132,21 @@ def _masks(
     key = (source.name, weights.shape[-1])
     if source.name and key in known:
         return known[key]
+    told = told_masks(rule, inputs, source, (len(weights), min(source.length, weights.shape[-1])))
+    if told is not None:
+        known[key] = both = _as_wide(told[0], weights), _as_wide(told[1], weights)
+        return both
     mask = find_mask(rule, inputs, source, weights, seen.place.name, seen.support)
     shape = (mask.shape[0], min(source.length, mask.shape[1]))
     real = real_positions(rule, inputs, source, mask[:, : shape[1]], shape)
-    both = mask, torch.nn.functional.pad(real, (0, mask.shape[1] - shape[1]))
-    if not callable(rule) and known_real(rule, inputs, source, shape) is not None:
-        known[key] = both
-    return both
+    return mask, _as_wide(real, weights)
+
+
+def _as_wide(mask: Tensor, weights: Tensor) -> Tensor:
+    """A mask with nothing to explain in the keys beyond its positions."""
+    extra = weights.shape[-1] - mask.shape[1]
+    wide = torch.nn.functional.pad(mask, (0, extra)) if extra else mask
+    return wide.to(weights.device)
 
 
 def _agreeing(options: list[tuple[Tensor, Tensor]], weights: Tensor) -> list[int]:

@@ -18,7 +18,6 @@ from faithattn.adapters.interception.site import Site
 from faithattn.adapters.torch_module.choice import (
     ATTENTION,
     ELSEWHERE,
-    choose_features,
     is_gate,
     no_site,
     role_of,
@@ -74,7 +73,7 @@ def described_sites(runner: Runner, done: Pass) -> list[Site]:
 
 def _roles(runner: Runner, done: Pass) -> list[tuple[Seen, str]]:
     """What each of the weights is, after trying what can be tried."""
-    features = choose_features(None, done.found, done.request.inputs)
+    features = done.features(None)
     lengths = {each.value.shape[1] for each in features if each.ids is not None}
     lengths = lengths or _continuous_lengths(done)
     follows = runner.plan.follows
@@ -82,12 +81,16 @@ def _roles(runner: Runner, done: Pass) -> list[tuple[Seen, str]]:
     def role(seen: Seen) -> str:
         return role_of(seen, lengths, done.logits, follows.get(seen.place.name))
 
-    fitting = [each for each in done.seen if _could_be(each, role(each))]
+    roles = [(each, role(each)) for each in done.seen]
+    tried = runner.plan.undecided.union(follows)
     doubtful = [
-        each for each in fitting if each.place.kind == "softmax" and each.place.name not in follows
+        each
+        for each, found in roles
+        if each.place.kind == "softmax" and each.place.name not in tried and _could_be(each, found)
     ]
-    if doubtful and features:
-        follows.update(_confirmed(runner, done, doubtful, features))
+    if not (doubtful and features):
+        return roles
+    follows.update(_confirmed(runner, done, doubtful, features))
     return [(each, role(each)) for each in done.seen]
 
 
@@ -171,8 +174,9 @@ def _shortened(
         )
         with torch.no_grad():
             short = runner.forward(request, len(rows))
-    except (AdapterError, TypeError, ValueError):
-        return {}  # the input cannot be shortened
+    except (AdapterError, TypeError, ValueError):  # the input cannot be shortened
+        runner.plan.undecided |= {each.place.name for each in doubtful}
+        return {}
     now = tensor_at(shorter, source.path)
     if now is None:
         return {}

@@ -17,9 +17,7 @@ from faithattn.adapters.interception.site import Site
 from faithattn.adapters.protocol import Run
 from faithattn.adapters.replay.program import Program
 from faithattn.adapters.replay.refusal import Unrecordable
-from faithattn.adapters.state import parts_of
 from faithattn.adapters.torch_module.calls import Override, check_reached
-from faithattn.adapters.torch_module.choice import choose_features
 from faithattn.adapters.torch_module.features import removable, with_feature
 from faithattn.adapters.torch_module.passes import Request, Runner
 from faithattn.adapters.torch_module.runs import positions_of, shown, supports_of
@@ -131,9 +129,8 @@ class TorchAdapter:
         request = self._request(inputs, attention or {}, features or {})
         done = self._runner.settled(request)
         used = used_sites(self._runner, done)
-        done, used = with_feature(self._runner, done, used)
+        done, used, embedded = with_feature(self._runner, done, used)
         check_reached("attention", attention, {each.place.name for each in done.seen})
-        embedded = choose_features(self._options.embedding, done.found, done.request.inputs)
         check_reached("features", features, {each.name for each in embedded})
         _check_depends(done.program)
         positions = positions_of(done, used, embedded, self._options.mask, self._runner.plan)
@@ -230,7 +227,7 @@ class TorchAdapter:
 
     def recalled(self, view: AttentionView | None) -> AttentionView | None:
         """What a view came to in an earlier run, so that only its sites are looked at."""
-        self._runner.plan.renew(tuple(parts_of(self._runner.module)))
+        self._runner.plan.renew(self._runner.tree.parts().paths)
         known = None if _changes(view) else self._runner.plan.views.get((self._focus, view))
         return known or view
 
@@ -252,8 +249,8 @@ class TorchAdapter:
         *,
         everything: bool = False,
     ) -> Request:
-        plan, parts = self._runner.plan, parts_of(self._runner.module)
-        plan.renew(tuple(parts))
+        plan, parts = self._runner.plan, self._runner.tree.parts()
+        plan.renew(parts.paths)
         site = self._options.site
         only = self._focus or (frozenset({site}) if site is not None else None)
         only = None if everything else only
@@ -263,7 +260,7 @@ class TorchAdapter:
             attention,
             features,
             alternatives=self._alternatives,
-            outputs=tuple(name for name in only or () if name in parts),
+            outputs=tuple(name for name in only or () if name in parts.by_path),
             mask=self._options.mask,
             tokens=plan.tokens.get(only),
             continuous=plan.continuous.get(only),

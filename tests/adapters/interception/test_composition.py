@@ -14,7 +14,7 @@ from watching import Calling, Notes, halved, noise, watched
 
 from faithattn import AdapterError, adapt
 from faithattn.adapters.interception.tap import Tap
-from faithattn.adapters.state import parts_of
+from faithattn.adapters.parts import parts_of
 
 
 class Fused(nn.Module):

@@ -17,7 +17,7 @@ from watching import Calling, Notes, halved, noise, watched
 from faithattn import adapt
 from faithattn.adapters.interception import kernels
 from faithattn.adapters.interception.tap import Tap
-from faithattn.adapters.state import parts_of
+from faithattn.adapters.parts import parts_of
 
 B, H, ROWS, KEYS, E = 3, 2, 4, 5, 6
 PADDING = torch.arange(KEYS) >= torch.tensor([5, 3, 4])[:, None]

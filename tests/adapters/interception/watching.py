@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from faithattn.adapters.interception.guards import eager
 from faithattn.adapters.interception.tap import Place, Tap
-from faithattn.adapters.state import parts_of
+from faithattn.adapters.parts import parts_of
 
 
 class Notes:
