@@ -1,4 +1,7 @@
-"""``python -m tests.benchmarks [--smoke] [--only PART]``: one table, measured side by side."""
+"""``python -m tests.benchmarks [--smoke] [--only PART]``: one table, measured side by side.
+
+Unless ``--default-allocator`` is given, freed memory is kept in the process.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import argparse
 from collections.abc import Callable, Iterable
 
 from tests.benchmarks import capture, end_to_end, kendall, memory, models, published, replay
-from tests.benchmarks.timing import Row, one_thread
+from tests.benchmarks.timing import Row, keep_freed_memory, one_thread
 
 _PARTS: dict[str, Callable[[bool], Iterable[Row]]] = {
     "published": published.rows,
@@ -23,8 +26,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--only", choices=[*_PARTS, "memory"], help="one part of the table")
+    parser.add_argument(
+        "--default-allocator", action="store_true", help="let the C library return freed memory"
+    )
     given = parser.parse_args()
     smoke: bool = given.smoke
+    kept = not given.default_allocator and keep_freed_memory()
+    print(f"freed memory is {'kept' if kept else 'returned as the C library sees fit'}")
     if not models.HAS_TRANSFORMERS:
         print(models.SKIPPED)
     print(f"{'task':<72}{'ours':>10}{'baseline':>11}{'ratio':>8}{'+-':>7}{'goal':>7}  against")

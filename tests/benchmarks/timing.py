@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -65,6 +66,20 @@ def seconds(work: Work) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start
+
+
+def keep_freed_memory() -> bool:
+    """Has glibc keep what is freed; returns whether it does.
+
+    Otherwise it gives large blocks back to the system, or not, as they happen to
+    lie: page faults then cost either side up to a tenth, at random.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):  # another C library
+        return False
+    trim_threshold, mmap_threshold, largest = -1, -3, 1 << 30
+    return bool(mallopt(trim_threshold, largest) and mallopt(mmap_threshold, largest))
 
 
 @contextmanager

@@ -98,6 +98,13 @@ def _added(scores: Tensor, bias: Tensor) -> Tensor:
     return scores + bias
 
 
+def smallest(weights: Tensor) -> float | None:
+    """The smallest weight, nan if there is a nan; None where it cannot be known."""
+    if not weights.numel() or not is_plain(weights):
+        return None
+    return float(weights.detach().amin())
+
+
 def is_plain(tensor: Tensor) -> bool:
     """Whether nobody follows what is done with a tensor: no torch.func, no recorder."""
     followed = torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack()
@@ -146,21 +153,25 @@ def sdpa_support(weights: Tensor, mask: Tensor | None, is_causal: bool) -> Tenso
     return allowed
 
 
-def softmax_support(scores: Tensor, weights: Tensor, dim: int) -> Callable[[], Tensor]:
+def softmax_support(scores: Tensor, dim: int, least: float | None) -> Callable[[], Tensor]:
     """Computes the keys whose score is no stand-in for -infinity.
 
     Scores are not kept for it: a weight above 0 has no such score, and where
-    some are 0, as where there is padding, one bit for each is.
+    some are 0, as where there is padding, one flag for each is.
+
+    Args:
+        scores: What the softmax was taken of.
+        dim: The axis of the keys.
+        least: The smallest weight, None where it cannot be known.
     """
-
-    def compared() -> Tensor:
-        return scores > scores.amax(dim, keepdim=True) - _MASKED_BELOW
-
-    if not is_plain(scores):
-        return compared
-    if not holds_any(weights.amin() == 0):
-        return lambda: torch.ones_like(weights, dtype=torch.bool)
-    found = compared()
+    if least is None:
+        return lambda: scores > scores.amax(dim, keepdim=True) - _MASKED_BELOW
+    if least > 0:
+        shape, device = scores.shape, scores.device
+        return lambda: torch.ones(shape, dtype=torch.bool, device=device)
+    lowest = scores.amax(dim, keepdim=True) - _MASKED_BELOW
+    # Comparisons that give numbers are vectorised on CPUs, those that give flags are not.
+    found = torch.gt(scores, lowest, out=torch.empty_like(scores)).bool()
     return lambda: found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -136,10 +137,13 @@ class Tap(TorchFunctionMode):
         self, place: Place, value: Tensor, scores: Scores, buffer: Tensor | None
     ) -> Tensor:
         """What the model goes on with; ``buffer`` is what it had the weights written to."""
-        weights = scores.repaired(value)
+        least = kernels.smallest(value)
+        certain = least is not None and not math.isnan(least)
+        weights = value if certain else scores.repaired(value)
         if self._wants(place):
-            own = weights.detach()
-            support = kernels.softmax_support(scores.values.detach(), own, scores.dim)
+            support = kernels.softmax_support(
+                scores.values.detach(), scores.dim, least if certain else None
+            )
             shown = weights if buffer is None else weights.clone()
             used = self._watcher.weights(place, shown, scores.dim, support, self._heads)
             weights = self._lent.used(place.name, used) if used is shown else used.clone()
