@@ -45,6 +45,7 @@ from faithattn.paper.data.readers import read_texts
 from faithattn.statistics import describe
 
 EPSILON = 0.01
+EVERY = 5  # searches and heads cost more than all the rest: every fifth batch gets them
 LOO_TIES = ("auto", 5e-7)  # float noise of leave-one-out, in units of the output
 Encoder = Callable[[Sequence[Example]], Any]
 Batches = list[tuple[Any, Tensor]]  # what the tokenizer returns, and the ids of its texts
@@ -122,27 +123,42 @@ def over(
     return type(results[0]).concatenate(results)
 
 
-def audit_layer(
-    adapter: TorchAdapter, batches: Batches, view: AttentionView, evidence: Tensor, steps: int
+def audit_view(
+    adapter: TorchAdapter,
+    batches: Batches,
+    view: AttentionView,
+    loo: Correlation,
+    evidence: Tensor,
+    options: argparse.Namespace,
 ) -> dict[str, Tensor]:
-    """The four tests of one view, one value a text; a short search, for time's sake."""
+    """The four tests of one view, one value a text."""
     gradient = over(batches, gradient_correlation, adapter, view=view)
-    loo = over(batches, loo_correlation, adapter, view=view)
-    shuffled = over(batches, permutation_test, adapter, view=view, seed=0)
-    search = {"epsilon": EPSILON, "n_adversaries": 2, "n_steps": steps}
-    # A search costs more than all the rest: it gets every fourth batch.
-    other = over(batches[::4], adversarial_attention, adapter, view=view, seed=0, **search)
+    shuffles = {"seed": 0, "n_permutations": options.shuffles}
+    shuffled = over(batches, permutation_test, adapter, view=view, **shuffles)
+    search = {"seed": 0, "epsilon": EPSILON, "n_adversaries": 2, "n_steps": options.steps}
+    other = over(batches[::EVERY], adversarial_attention, adapter, view=view, **search)
     agreement = rank_correlation(gradient.importance, loo.importance, mask=loo.mask)
-    return {
+    weights = gradient.explanation
+    row = {
         "tau gradient": gradient.statistic,
-        "tau LOO": loo.statistic,
+        "tau LOO": tau_loo(weights, loo),
         "tau gradient-LOO": agreement.statistic,
         "median TVD": shuffled.median_tvd,
         "eps-max JSD": other.max_jsd,
-        "mass on words": gradient.mass,
-        "largest": gradient.max_attention,
-        "precision@k": precision_at_k(gradient.explanation, evidence),
+        "no adversary": 1 - other.feasible.any(1).double(),
+        "weight on words": gradient.mass,
+        "largest weight": gradient.max_attention,
     }
+    if evidence.any():
+        row["weight on evidence"] = (weights * evidence).sum(1) / weights.sum(1)
+        row["precision@1"] = evidence.gather(1, weights.argmax(1, keepdim=True))[:, 0]
+    return row
+
+
+def tau_loo(weights: Tensor, loo: Correlation) -> Tensor:
+    """tau of other weights: what a deletion does to the output is the same for each of them."""
+    ties = LOO_TIES
+    return rank_correlation(weights, loo.importance, mask=loo.mask, tie_tolerance=ties).statistic
 
 
 def marked(inputs: Any, examples: Sequence[Example]) -> list[Tensor]:
@@ -154,27 +170,17 @@ def marked(inputs: Any, examples: Sequence[Example]) -> list[Tensor]:
     return found
 
 
-def precision_at_k(attention: Tensor, evidence: Tensor) -> Tensor:
-    """Share of the k words with most attention that hold the answer, k such words in all."""
-    k = evidence.sum(1, keepdim=True)
-    rank = attention.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return ((rank < k) & evidence).sum(1) / k[:, 0]
-
-
 def audit_heads(adapter: TorchAdapter, batches: Batches, layers: int, heads: int) -> dict[str, Any]:
     """Means over texts of the cheaper tests, one number a layer and head."""
-    names = ("tau gradient", "tau LOO", "median TVD", "mass on words")
+    names = ("tau gradient", "tau LOO", "median TVD", "weight on words")
     maps = {name: np.zeros((layers, heads)) for name in names}
     loo = over(batches, loo_correlation, adapter, view=AttentionView.cls())
     for place in np.ndindex(layers, heads):
         view = AttentionView.cls(place[0], heads=place[1])
         gradient = over(batches, gradient_correlation, adapter, view=view)
         shuffled = over(batches, permutation_test, adapter, view=view, seed=0, n_permutations=10)
-        # What a deletion does to the output is the same for every head.
-        removal = rank_correlation(
-            gradient.explanation, loo.importance, mask=loo.mask, tie_tolerance=LOO_TIES
-        )
-        values = (gradient.statistic, removal.statistic, shuffled.median_tvd, gradient.mass)
+        removal = tau_loo(gradient.explanation, loo)
+        values = (gradient.statistic, removal, shuffled.median_tvd, gradient.mass)
         for name, value in zip(names, values, strict=True):
             maps[name][place] = value.nanmean()
     return {name: values.tolist() for name, values in maps.items()}
@@ -194,28 +200,37 @@ def destinations(adapter: TorchAdapter, batches: Batches, separator: int) -> lis
 
 
 def draw(maps: dict[str, Any], path: Path) -> None:
-    figure = Figure(figsize=(3.2 * len(maps), 3.2), layout="constrained")
-    for axes, (name, values) in zip(figure.subplots(1, len(maps)), maps.items(), strict=True):
-        image = axes.imshow(values, cmap="viridis")
-        axes.set(title=name, xlabel="head", ylabel="layer")
-        figure.colorbar(image, ax=axes, shrink=0.6)
+    """One map a test, a cell for each layer and head."""
+    figure = Figure(figsize=(10, 5.4), layout="constrained")
+    for axes, (name, values) in zip(figure.subplots(2, 2).flat, maps.items(), strict=True):
+        cells = np.array(values)
+        middle = (cells.min() + cells.max()) / 2
+        small = np.abs(cells).max() < 0.1
+        axes.imshow(cells, cmap="Blues")
+        axes.set(title=f"{name}, in thousandths" if small else name)
+        axes.set(xticks=range(cells.shape[1]), yticks=range(cells.shape[0]))
+        axes.label_outer()
+        for (layer, head), mean in np.ndenumerate(cells):
+            text = f"{1000 * mean:.1f}" if small else f"{mean:.2f}"
+            colour = "white" if mean > middle else "black"
+            axes.text(head, layer, text, ha="center", va="center", color=colour, fontsize=8)
+    figure.supxlabel("head")
+    figure.supylabel("layer")
     figure.savefig(path, dpi=110)
 
 
-def show(rows: dict[str, dict[str, Tensor]]) -> dict[str, Any]:
-    """Prints a table of means with 95 % bootstrap intervals, and returns the same as numbers."""
-    numbers: dict[str, Any] = {}
-    for view, row in rows.items():
-        numbers[view] = {}
-        for name, values in row.items():
-            found = describe(values.double().numpy())
-            if found.undefined < found.n:
-                numbers[view][name] = asdict(found)
-    names = list(next(iter(numbers.values())))
-    print("".join(f"{name:>24}" for name in ("CLS row", *names)))
-    for view, row in numbers.items():
-        cells = (f"{r['mean']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" for r in row.values())
-        print("".join(f"{cell:>24}" for cell in (view, *cells)), flush=True)
+def show(name: str, row: dict[str, Tensor]) -> dict[str, Any]:
+    """Prints the means of one view with 95 % bootstrap intervals, and returns them."""
+    print(name)
+    numbers = {}
+    for column, values in row.items():
+        found = describe(values.double().numpy())
+        numbers[column] = asdict(found)
+        print(
+            f"    {column:<18}{found.mean:8.4f}  [{found.low:.4f}, {found.high:.4f}]  "
+            f"{found.n} texts, {found.undefined} undefined",
+            flush=True,
+        )
     return numbers
 
 
@@ -225,9 +240,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weights", required=True, help="folder with a model and its tokenizer")
     parser.add_argument("--out", type=Path, required=True, help="folder for what is written")
     parser.add_argument("--epochs", type=int, default=3, help="0 leaves the weights as they are")
-    parser.add_argument("--texts", type=int, default=200, help="texts of the test split to audit")
+    parser.add_argument("--texts", type=int, default=150, help="texts of the test split to audit")
     parser.add_argument("--length", type=int, default=96, help="longest text in sub-words")
-    parser.add_argument("--steps", type=int, default=100, help="steps of the adversarial search")
+    parser.add_argument("--shuffles", type=int, default=20, help="shuffles of each text")
+    parser.add_argument("--steps", type=int, default=50, help="steps of the adversarial search")
     return parser.parse_args()
 
 
@@ -265,16 +281,18 @@ def main() -> None:
     layers, heads = len(sites), next(iter(sites.values())).shape[1]
     views = {f"layer {k}": AttentionView.cls(k) for k in range(layers)}
     views["all layers"] = AttentionView(None, query=0)
-    rows = {}
+    views["all layers, every row"] = AttentionView.mean()
+    report: dict[str, Any] = {"accuracy": score, "views": {}}
+    report["looks at"] = destinations(adapter, batches, tokenizer.sep_token_id)
+    for layer, shares in enumerate(report["looks at"]):
+        print(f"layer {layer}: {shares['CLS']:.3f} on CLS, {shares['SEP']:.3f} on separators")
+    loo = over(batches, loo_correlation, adapter, view=AttentionView.cls())
     for name, view in views.items():
-        rows[name] = audit_layer(adapter, batches, view, evidence, options.steps)
-        print(f"{name} done", flush=True)
-    table = show(rows)
-    looks = destinations(adapter, batches, tokenizer.sep_token_id)
-    maps = audit_heads(adapter, batches, layers, heads)
-    draw(maps, options.out / "heads.png")
-    report = {"accuracy": score, "views": table, "destinations": looks, "heads": maps}
-    (options.out / "audit.json").write_text(json.dumps(report, indent=1))
+        row = audit_view(adapter, batches, view, loo, evidence, options)
+        report["views"][name] = show(name, row)
+    report["heads"] = audit_heads(adapter, batches[::EVERY], layers, heads)
+    draw(report["heads"], options.out / "heads.png")
+    (options.out / "audit.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

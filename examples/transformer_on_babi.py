@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,16 @@ LAYERS, HEADS, WIDTH = 2, 4, 64
 # "<s> where is MARY ? </s> mary went ...": the answer is read where the person is named.
 ASKED, STORY = 3, 6
 SEARCHED = 25  # the adversaries cost more than all the rest: only these stories get them
-COLUMNS = ["tau gradient", "tau LOO", "median TVD", "eps-max JSD", "mass on story", "precision@k"]
+COLUMNS = (
+    "tau gradient",  # mean over the stories
+    "tau LOO",
+    "median TVD",
+    "eps-max JSD",
+    "no adversary",  # share of the stories where the search found nothing within epsilon
+    "weight on story",
+    "weight on evidence",  # of the weight on the story
+    "precision@1",  # share of the stories whose word with most weight is evidence
+)
 
 
 class Answerer(nn.Module):
@@ -117,13 +125,6 @@ def accuracy(model: Answerer, ids: Tensor, answers: Tensor) -> float:
     return (found == answers).float().mean().item()
 
 
-def precision_at_k(attention: Tensor, evidence: Tensor) -> Tensor:
-    """Share of the k words with most attention that hold the answer, k such words in all."""
-    k = evidence.sum(1, keepdim=True)
-    rank = attention.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return ((rank < k) & evidence).sum(1) / k[:, 0]
-
-
 def audit(
     adapter: TorchAdapter, ids: Tensor, evidence: Tensor, view: AttentionView, steps: int
 ) -> list[Statistics]:
@@ -134,23 +135,48 @@ def audit(
     other = adversarial_attention(
         adapter, ids[:SEARCHED], epsilon=0.05, n_adversaries=2, n_steps=steps, seed=0, view=view
     )
-    tests = [result.summary().overall for result in (gradient, loo, shuffled, other)]
-    found = precision_at_k(gradient.explanation, evidence)
-    return [*tests, describe(gradient.mass.numpy()), describe(found.numpy())]
+    weights = gradient.explanation
+    values = (
+        gradient.statistic,
+        loo.statistic,
+        shuffled.median_tvd,
+        other.max_jsd,
+        1 - other.feasible.any(1).double(),
+        gradient.mass,
+        (weights * evidence).sum(1) / weights.sum(1),
+        evidence.gather(1, weights.argmax(1, keepdim=True))[:, 0].double(),
+    )
+    return [describe(column.double().numpy()) for column in values]
+
+
+def views() -> dict[str, AttentionView]:
+    """Each head and layer in the row that is read, and what the other rows add."""
+    found = {}
+    for layer in range(LAYERS):
+        for head in range(HEADS):
+            name = f"layer {layer} head {head}"
+            found[name] = AttentionView(layer, heads=head, query=ASKED)
+        found[f"layer {layer}"] = AttentionView(layer, query=ASKED)
+    found["both layers"] = AttentionView(None, query=ASKED)
+    found["layer 0, every row"] = AttentionView(0)
+    found["both layers, every row"] = AttentionView(None)
+    return found
 
 
 def draw(table: dict[str, list[Statistics]], path: Path) -> None:
-    """One map a column, a cell for each layer and head."""
-    figure = Figure(figsize=(12, 4.6), layout="constrained")
-    for column, axes in enumerate(figure.subplots(2, 3).flat):
-        means = np.array([row[column].mean for name, row in table.items() if "all" not in name])
-        cells = means.reshape(LAYERS, HEADS)
-        axes.imshow(cells, cmap="Blues")
-        axes.set(title=COLUMNS[column], xlabel="head", ylabel="layer")
-        axes.set(xticks=range(HEADS), yticks=range(LAYERS))
+    """One map a column, a cell for each layer and head; 0 is white and 1 dark in all of them."""
+    heads = [row for name, row in table.items() if "head" in name]
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    for column, axes in enumerate(figure.subplots(2, len(COLUMNS) // 2).flat):
+        cells = np.array([row[column].mean for row in heads]).reshape(LAYERS, HEADS)
+        axes.imshow(cells, cmap="Blues", vmin=0, vmax=1)
+        axes.set(title=COLUMNS[column], xticks=range(HEADS), yticks=range(LAYERS))
+        axes.label_outer()
         for (layer, head), mean in np.ndenumerate(cells):
-            colour = "white" if mean > cells.mean() else "black"
+            colour = "white" if mean > 0.5 else "black"
             axes.text(head, layer, f"{mean:.2f}", ha="center", va="center", color=colour)
+    figure.supxlabel("head")
+    figure.supylabel("layer")
     figure.savefig(path, dpi=110)
 
 
@@ -177,16 +203,15 @@ def main() -> None:
 
     ids, evidence = ids[: options.stories], evidence[: options.stories]
     adapter = adapt(model, mask=in_story, embedding="words")
-    print("".join(f"{name:>22}" for name in ("row of the answer", *COLUMNS)))
+    print("| " + " | ".join(("row of the word asked for", *COLUMNS)) + " |")
+    print("|---" * (1 + len(COLUMNS)) + "|")
     table: dict[str, list[Statistics]] = {}
-    for layer, head in product(range(LAYERS), (*range(HEADS), None)):
-        view = AttentionView(layer, heads=head, query=ASKED)
-        name = f"layer {layer} " + ("all heads" if head is None else f"head {head}")
+    for name, view in views().items():
         row = table[name] = audit(adapter, ids, evidence, view, options.search)
-        cells = (f"{each.mean:.2f} [{each.low:.2f}, {each.high:.2f}]" for each in row)
-        print("".join(f"{cell:>22}" for cell in (name, *cells)), flush=True)
+        cells = (f"{each.mean:.3f} [{each.low:.3f}, {each.high:.3f}]" for each in row)
+        print("| " + " | ".join((name, *cells)) + " |", flush=True)
     blind = evidence.sum(1) / in_story(ids).sum(1)
-    print(f"a blind ranking has precision {blind.mean().item():.3f}")
+    print(f"evidence is {blind.mean().item():.3f} of the words of a story")
     options.out.mkdir(parents=True, exist_ok=True)
     draw(table, options.out / "transformer_heads.png")
 

@@ -151,10 +151,9 @@ class _Subject:
 
     def put_in(self, count: int) -> None:
         """Runs the model, then once more for each of the first alternatives."""
-        adapter = self._adapter.focused(frozenset({self._site}))
-        adapter.run(self._case.inputs)
+        reading = read(self._adapter, self._case.inputs, AttentionView(self._site))
         for each in self._alternatives[:count]:
-            adapter.run(self._case.inputs, attention={self._site: each})
+            reading.run_again(attention={self._site: each})
 
 
 def _alternatives(weights: Tensor, count: int) -> Tensor:

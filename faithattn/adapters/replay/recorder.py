@@ -47,10 +47,12 @@ class Recorder:
 
     Attributes:
         refused: Why this forward cannot be replayed; None as long as it can.
+        exceeded: Whether that is because the limit was.
     """
 
     def __init__(self, limit: int | None = None) -> None:
         self.refused: str | None = None
+        self.exceeded = False
         self._limit = limit
         self._tape = Tape()
         self._operations = Operations(self._tape, gradients=False)
@@ -176,6 +178,7 @@ class Recorder:
 
     def _check_limit(self) -> None:
         if self._limit is not None and len(self._tape.nodes) > self._limit:
+            self.exceeded = True
             self._refuse(
                 f"More than {self._limit} operations depend on the attention, which is not worth "
                 "recording for so few alternatives."

@@ -126,6 +126,8 @@ class Forward:
         """Whether these weights are worth computing explicitly."""
         if self.returned:
             return False
+        if self.recorder is not None and self.recorder.refused is not None:
+            self.recorder.abandon()  # it cannot stop listening in the midst of an operation
         if place.kind != "module":
             self.places.add(place.name)
         if place.kind == "module":  # the attention is the softmax inside; this is what comes of it

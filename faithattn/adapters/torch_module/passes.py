@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from faithattn.adapters.inputs.source import (
     replaced_at,
     tensor_at,
 )
-from faithattn.adapters.inputs.structure import batch_size, described, select_rows
+from faithattn.adapters.inputs.structure import batch_size, described, select_rows, tensors_of
 from faithattn.adapters.interception.guards import eager
 from faithattn.adapters.interception.layout import Axes, compare_axes
 from faithattn.adapters.interception.tap import Tap
@@ -148,6 +148,8 @@ class Runner:
         finally:
             if recorder is not None:
                 recorder.abandon()
+                if recorder.exceeded:
+                    self.plan.too_long[_key(request)] = self.worth(request)
         written = tap.written()
         if written:
             self.plan.written |= written
@@ -162,10 +164,14 @@ class Runner:
         return Recorder(worth) if worth else None
 
     def worth(self, request: Request) -> int:
-        """How many operations are worth recording for the alternatives to come."""
+        """How many operations are worth recording for the alternatives to come.
+
+        None, if so many were found to be too few: what comes of it is the same.
+        """
         if request.only is None or request.alternatives == 0:
             return 0
-        return operations_worth(self.plan, self.module, request.inputs, request.alternatives)
+        worth = operations_worth(self.plan, self.module, request.inputs, request.alternatives)
+        return worth if worth > self.plan.too_long.get(_key(request), 0) else 0
 
     def _feature_output(self, parts: Mapping[str, nn.Module]) -> str | None:
         """The submodule whose output is the feature, where that is no embedding."""
@@ -269,6 +275,11 @@ class Runner:
             if len(here) < 2:
                 learned[embedded.name] = Axes(here[0] if here else -1)
         return {name: axes for name, axes in learned.items() if axes is not None}
+
+
+def _key(request: Request) -> Hashable:
+    """What the number of operations after some sites depends on."""
+    return request.only, tuple(each.shape for each in tensors_of(request.inputs))
 
 
 def source_of(embedded: Embedded, inputs: Any, taken: set[Any]) -> Source:

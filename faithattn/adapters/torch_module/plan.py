@@ -27,6 +27,7 @@ class Plan:
         continuous: By the sites looked at, the way to the input that is.
         follows: By site, whether its keys follow the length of the input.
         undecided: Sites that a further run told nothing about; it is not made again.
+        too_long: By sites and shapes, a number of operations that recording takes more than.
         written: Sites whose weights the model writes to, which are shown as copies.
         places: Names of all calls of the run that ``views`` were learned in.
         sources: Where the positions of each feature come from, without the ids.
@@ -41,6 +42,7 @@ class Plan:
     continuous: dict[Names, Path] = field(default_factory=dict)
     follows: dict[str, bool] = field(default_factory=dict)
     undecided: set[str] = field(default_factory=set)
+    too_long: dict[Hashable, int] = field(default_factory=dict)
     written: set[str] = field(default_factory=set)
     places: frozenset[str] = frozenset()
     sources: dict[str, Source] = field(default_factory=dict)

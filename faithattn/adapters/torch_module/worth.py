@@ -11,10 +11,12 @@ from faithattn.adapters.inputs.structure import tensors_of
 from faithattn.adapters.torch_module.plan import Plan
 
 # Orders of magnitude of a CPU core, in seconds; a GPU has about the same cost of a call.
-_RECORDED = 80e-6  # an operation that is recorded
+_RECORDED = 150e-6  # an operation that is recorded
+_RUN = 500e-6  # what a run costs however small the model is
 _CALLED = 20e-6  # what a module calls
 _MULTIPLIED = 4e-11  # a multiplication and addition
-_SHARE = 0.2  # of the whole forwards, estimated low, that recording may cost
+_FEWEST = 10  # operations that may lie between attention and logits, else there is no point
+_SHARE = 0.1  # of the whole forwards, estimated low, that recording may cost
 _PIXELS = 256  # of a usual patch
 
 
@@ -33,8 +35,9 @@ def operations_worth(plan: Plan, module: nn.Module, inputs: Any, alternatives: i
             if weight.ndim > 1
         )
     positions = max((_positions(each.shape) for each in tensors_of(inputs)), default=1)
-    forward = max(len(plan.parts) * _CALLED, plan.weights * positions * _MULTIPLIED)
-    return math.floor(_SHARE * alternatives * forward / _RECORDED)
+    forward = _RUN + max(len(plan.parts) * _CALLED, plan.weights * positions * _MULTIPLIED)
+    count = math.floor(_SHARE * alternatives * forward / _RECORDED)
+    return count if count >= _FEWEST else 0
 
 
 def _positions(shape: tuple[int, ...]) -> int:

