@@ -25,7 +25,7 @@ from faithattn.adapters.inputs.belonging import (
     relation,
 )
 from faithattn.adapters.inputs.source import Path, paths
-from faithattn.adapters.inputs.structure import holds_counts, is_integer, rebuilt
+from faithattn.adapters.inputs.structure import holds_counts, is_integer, rebuilt, remapped
 from faithattn.errors import AdapterError
 
 _CLOSED = -1e4  # an additive mask holds 0, and less than this where attention is closed
@@ -51,7 +51,7 @@ def delete_positions(
     the last one always goes, and so do those behind the last real one.
 
     Args:
-        inputs: A tensor, tuple or mapping; a mapping comes back as a dict.
+        inputs: A tensor, tuple or mapping; a tokenizer's comes back as one, another as a dict.
         positions: One position for each row, ``(B,)``.
         real: ``(B, L)`` bool, False at padding.
         ids: The tensor of the inputs that the positions belong to; None finds
@@ -73,7 +73,7 @@ def delete_positions(
         if isinstance(value, Tensor):
             return edit.tensor(path, value)
         if isinstance(value, Mapping):
-            return {key: walk(each, (*path, key)) for key, each in value.items()}
+            return remapped(value, {key: walk(each, (*path, key)) for key, each in value.items()})
         if path in lists:
             return edit.tensor(path, lists[path]).tolist()
         if isinstance(value, tuple | list):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -31,6 +32,9 @@ class Axes:
         return count % size == 0 and count > 0 if self.folded else count == size
 
 
+Extras = tuple[int, int]  # keys that are no positions, before these and behind them
+
+
 @dataclass(frozen=True)
 class Layout:
     """How ``(B, Lk)``, ``(B, Lq, Lk)`` or ``(B, H, Lq, Lk)`` lies in a model's tensor.
@@ -39,11 +43,13 @@ class Layout:
         dim: The axis of the keys in the model's tensor.
         axes: Where the instances are once the keys are last.
         size: Number B of instances.
+        extras: Keys that are no positions, such as a sink; they are shown behind all others.
     """
 
     dim: int
     axes: Axes
     size: int
+    extras: Extras = (0, 0)
 
     def plain(self, weights: Tensor) -> bool:
         """Whether the model's layout is the library's."""
@@ -52,6 +58,10 @@ class Layout:
 
     def show(self, weights: Tensor) -> Tensor:
         """The weights in the library's layout, as a view where possible."""
+        whole, lead = self._whole(weights), self.extras[0]
+        return _turned(whole, lead, self.extras[1]) if lead else whole
+
+    def _whole(self, weights: Tensor) -> Tensor:
         if self.plain(weights):
             return weights
         split = self._split(weights)
@@ -62,6 +72,10 @@ class Layout:
 
     def restore(self, shown: Tensor, like: Tensor) -> Tensor:
         """Weights in the library's layout, put back into the layout of the model's tensor."""
+        lead, tail = self.extras
+        if lead:
+            places = shown.shape[-1] - lead - tail
+            shown = _turned(shown, places, tail)
         if self.plain(like):
             return shown
         split = shown.reshape(self._split(like).shape)
@@ -81,6 +95,13 @@ class Layout:
         sizes = (self.size, parts) if self.axes.slow else (parts, self.size)
         split = last.reshape(*last.shape[:axis], *sizes, *last.shape[axis + 1 :])
         return split.movedim(axis if self.axes.slow else axis + 1, 0)
+
+
+def _turned(weights: Tensor, first: int, last: int) -> Tensor:
+    """The first keys put behind those that follow, but before the last ones."""
+    end = weights.shape[-1] - last
+    parts = weights[..., first:end], weights[..., :first], weights[..., end:]
+    return torch.cat(parts, -1)
 
 
 def guess_axes(lead: Sequence[int], size: int) -> tuple[Axes | None, bool]:

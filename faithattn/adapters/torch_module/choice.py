@@ -20,7 +20,6 @@ from faithattn.errors import AdapterError
 ATTENTION, GATE, OUTPUT = "attention", "gate", "output"
 ELSEWHERE, UNKNOWN = "keys are no positions", "layout unknown"
 _GATE = re.compile(r"(^|[._])(routers?|gates?|gating|moe|experts?|switch)([._#\d]|$)")
-_EXTRA_KEYS = 2  # add_bias_kv and add_zero_attn append one each
 _MOST_LISTED = 12
 _FEW_MARKS = 4  # a table of so few entries holds segments, not words, where other ids are given
 
@@ -103,8 +102,7 @@ def role_of(seen: Seen, lengths: Iterable[int], logits: Tensor | None, follows: 
     if follows is not None:
         return ATTENTION if follows else GATE
     keys, lengths = seen.shown.shape[-1], set(lengths)
-    extra = _EXTRA_KEYS if seen.place.kind == "multi_head" else 0
-    if lengths and not any(length <= keys <= length + extra for length in lengths):
+    if lengths and not any(length <= keys <= length + seen.extra for length in lengths):
         return ELSEWHERE
     return GATE if is_gate(seen) else ATTENTION
 

@@ -27,8 +27,10 @@ def with_feature(
     keys = shown(used[0]).shape[-1]
     chosen = done.features(runner.embedding)
     lengths = {each.value.shape[1] for each in chosen}
-    extra = {0, 1, 2} if used[0].place.kind == "multi_head" else {0}
-    if any(keys - more in lengths for more in extra) or runner.embedding is not None:
+    if (
+        any(keys - more in lengths for more in range(used[0].extra + 1))
+        or runner.embedding is not None
+    ):
         return done, used, chosen
     plan, only = runner.plan, done.request.only
     found = [

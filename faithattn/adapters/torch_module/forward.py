@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 
-from faithattn.adapters.interception.layout import Axes, Layout, guess_axes
+from faithattn.adapters.interception.layout import Axes, Extras, Layout, guess_axes
 from faithattn.adapters.interception.site import Site
 from faithattn.adapters.interception.tap import Place
 from faithattn.adapters.replay.recorder import Recorder
@@ -18,6 +18,8 @@ from faithattn.adapters.torch_module.calls import Override, feature, replacement
 
 TOKENS = "tokens"
 _FIRST = Axes(0)
+_NO_EXTRAS = (0, 0)
+_BIAS_AND_ZERO = 2  # add_bias_kv and add_zero_attn append a key each
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Seen:
         sure: Whether no other layout is possible.
         before: How many results (B, L, E) had been computed.
         support: Computes the keys each row may use, in the library's layout.
+        extra: How many keys behind the positions there may be.
     """
 
     place: Place
@@ -41,6 +44,7 @@ class Seen:
     sure: bool
     before: int
     support: Callable[[], Tensor] | None
+    extra: int = 0
 
     def site(self, role: str, *, used: bool) -> Site:
         """The public description."""
@@ -98,6 +102,7 @@ class Forward:
         attention: Replacements by site, tensors or functions.
         features: Replacements by feature.
         axes: By site or embedding name, where the instances are, if that was found before.
+        extras: By site, how many of its keys are no positions.
         recorder: Records what depends on the sites ``only``, if given.
         feature_output: Name of the submodule whose output is the feature.
         tokens: Which of the results (B, L, E) is the feature.
@@ -110,6 +115,7 @@ class Forward:
     attention: Mapping[str, Override]
     features: Mapping[str, Tensor]
     axes: Mapping[str, Axes]
+    extras: Mapping[str, Extras] = field(default_factory=dict)
     recorder: Recorder | None = None
     feature_output: str | None = None
     tokens: int | None = None
@@ -153,13 +159,15 @@ class Forward:
         if axes is None:
             self.seen.append(Seen(place, raw.detach(), None, axes, sure, self.results, None))
             return value
-        layout = Layout(dim, axes, self.size)
+        extras = self.extras.get(place.name, _NO_EXTRAS)
+        layout = Layout(dim, axes, self.size, extras)
         shown = replacement(self.attention.get(place.name), layout.show(value), place.name)
         if self.recorder is not None and self.only is not None and place.name in self.only:
             shown = self.recorder.mark(place.name, shown)
             self.marked = True
         keys = None if support is None else (lambda: layout.show(support()))
-        self.seen.append(Seen(place, raw.detach(), shown, axes, sure, self.results, keys))
+        extra = _BIAS_AND_ZERO if place.kind == "multi_head" else sum(extras)
+        self.seen.append(Seen(place, raw.detach(), shown, axes, sure, self.results, keys, extra))
         return layout.restore(shown, value)
 
     def embedded(

@@ -127,6 +127,7 @@ class Runner:
             request.attention,
             request.features,
             self.plan.axes,
+            self.plan.extras,
             recorder,
             self._feature_output(parts.by_path),
             request.tokens,

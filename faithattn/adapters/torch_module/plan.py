@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from faithattn.adapters.inputs.source import Path, Source
-from faithattn.adapters.interception.layout import Axes
+from faithattn.adapters.interception.layout import Axes, Extras
 from faithattn.adapters.view import AttentionView
 
 Names = frozenset[str] | None
@@ -25,6 +25,7 @@ class Plan:
         axes: By site or embedding, where the instances are.
         tokens: By the sites looked at, which result (B, L, E) is their feature.
         continuous: By the sites looked at, the way to the input that is.
+        extras: By site, how many of its keys are no positions.
         follows: By site, whether its keys follow the length of the input.
         undecided: Sites that a further run told nothing about; it is not made again.
         too_long: By sites and shapes, a number of operations that recording takes more than.
@@ -40,6 +41,7 @@ class Plan:
     axes: Mapping[str, Axes] = field(default_factory=dict)
     tokens: dict[Names, int] = field(default_factory=dict)
     continuous: dict[Names, Path] = field(default_factory=dict)
+    extras: dict[str, Extras] = field(default_factory=dict)
     follows: dict[str, bool] = field(default_factory=dict)
     undecided: set[str] = field(default_factory=set)
     too_long: dict[Hashable, int] = field(default_factory=dict)

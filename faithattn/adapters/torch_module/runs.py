@@ -115,9 +115,7 @@ def supports_of(used: list[Seen]) -> Supports | None:
 
 def _fits(source: Source, seen: Seen) -> bool:
     """Whether a site's keys are these positions, perhaps with extra keys at the end."""
-    keys = shown(seen).shape[-1]
-    extra = 2 if seen.place.kind == "multi_head" else 0
-    return source.length <= keys <= source.length + extra
+    return source.length <= shown(seen).shape[-1] <= source.length + seen.extra
 
 
 def _own_source(seen: Seen) -> Source:

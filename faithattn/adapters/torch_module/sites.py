@@ -22,9 +22,29 @@ from faithattn.adapters.torch_module.choice import (
     no_site,
     role_of,
 )
+from faithattn.adapters.torch_module.extras import find_extras
 from faithattn.adapters.torch_module.forward import Embedded, Seen
-from faithattn.adapters.torch_module.passes import Pass, Runner, source_of
+from faithattn.adapters.torch_module.passes import Pass, Request, Runner, source_of
 from faithattn.errors import AdapterError
+
+
+def settled(runner: Runner, request: Request) -> Pass:
+    """A pass in which layouts are certain and keys that are no positions are left out."""
+    done, plan = runner.settled(request), runner.plan
+    known = plan.undecided.union(plan.extras)
+    lengths = _lengths(done) if any(each.place.name not in known for each in done.seen) else ()
+    candidates = [
+        each
+        for each in done.seen
+        if each.place.kind != "multi_head"
+        and each.place.name not in known
+        and role_of(each, lengths, done.logits, None) == ELSEWHERE
+    ]
+    found = find_extras(runner, done, candidates) if candidates else {}
+    plan.undecided |= {name for name, extras in found.items() if extras is None}
+    learned = {name: extras for name, extras in found.items() if extras is not None}
+    plan.extras |= learned
+    return runner.settled(request) if learned else done
 
 
 def used_sites(runner: Runner, done: Pass) -> list[Seen]:
@@ -73,9 +93,7 @@ def described_sites(runner: Runner, done: Pass) -> list[Site]:
 
 def _roles(runner: Runner, done: Pass) -> list[tuple[Seen, str]]:
     """What each of the weights is, after trying what can be tried."""
-    features = done.features(None)
-    lengths = {each.value.shape[1] for each in features if each.ids is not None}
-    lengths = lengths or _continuous_lengths(done)
+    features, lengths = done.features(None), _lengths(done)
     follows = runner.plan.follows
 
     def role(seen: Seen) -> str:
@@ -92,6 +110,12 @@ def _roles(runner: Runner, done: Pass) -> list[tuple[Seen, str]]:
         return roles
     follows.update(_confirmed(runner, done, doubtful, features))
     return [(each, role(each)) for each in done.seen]
+
+
+def _lengths(done: Pass) -> set[int]:
+    """How many positions the inputs have."""
+    lengths = {each.value.shape[1] for each in done.features(None) if each.ids is not None}
+    return lengths or _continuous_lengths(done)
 
 
 def _could_be(seen: Seen, role: str) -> bool:
@@ -227,4 +251,4 @@ def _everything(runner: Runner, done: Pass) -> list[Site]:
         request = replace(
             done.request, only=None, attention={}, features={}, alternatives=0, outputs=()
         )
-        return described_sites(runner, runner.settled(request))
+        return described_sites(runner, settled(runner, request))

@@ -21,7 +21,7 @@ from faithattn.adapters.torch_module.calls import Override, check_reached
 from faithattn.adapters.torch_module.features import removable, with_feature
 from faithattn.adapters.torch_module.passes import Request, Runner
 from faithattn.adapters.torch_module.runs import positions_of, shown, supports_of
-from faithattn.adapters.torch_module.sites import described_sites, used_sites
+from faithattn.adapters.torch_module.sites import described_sites, settled, used_sites
 from faithattn.adapters.view import AttentionView
 from faithattn.errors import AdapterError
 
@@ -127,7 +127,7 @@ class TorchAdapter:
             ValueError: If they hold no instance.
         """
         request = self._request(inputs, attention or {}, features or {})
-        done = self._runner.settled(request)
+        done = settled(self._runner, request)
         used = used_sites(self._runner, done)
         done, used, embedded = with_feature(self._runner, done, used)
         check_reached("attention", attention, {each.place.name for each in done.seen})
@@ -217,7 +217,7 @@ class TorchAdapter:
         Each says what speaks against it, and whether it would be used.
         """
         with torch.no_grad():
-            done = self._runner.settled(self._request(inputs, {}, {}, everything=True))
+            done = settled(self._runner, self._request(inputs, {}, {}, everything=True))
             return described_sites(self._runner, done)
 
     def focused(self, names: frozenset[str] | None, *, alternatives: int = 0) -> TorchAdapter:

@@ -11,6 +11,7 @@ from odd_modules import CLOSE, FULL, IDS, REAL, SIZE, Called, Words
 from torch import Tensor, nn
 
 from faithattn import AdapterError, AttentionView, adapt, gradient_correlation, permutation_test
+from faithattn.adapters.torch_module import passes
 
 QUICK: dict[str, Any] = {"n_permutations": 3, "seed": 0}
 
@@ -185,3 +186,29 @@ def test_images_of_other_sizes() -> None:
         run = adapt(model).run(pixels)
         ((_, found),) = run.features.items()
         torch.testing.assert_close(found, model.tokens(pixels), **CLOSE)
+
+
+def test_a_recording_that_is_too_long_is_tried_once_a_shape(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits: list[int | None] = []
+
+    class Counted(passes.Recorder):
+        def __init__(self, limit: int | None = None) -> None:
+            limits.append(limit)
+            super().__init__(limit)
+
+    def function(model: Words, ids: Tensor) -> Tensor:
+        logits = model.decide(model.word(ids), ids != 0)
+        for _ in range(60):
+            logits = logits * 1.01
+        return logits
+
+    monkeypatch.setattr(passes, "Recorder", Counted)
+    model, few = Called(function), {"n_permutations": 40, "seed": 0}
+    for _ in range(2):
+        assert permutation_test(model, IDS, **few).replay == "whole forwards"
+    assert len(limits) == 1 and limits[0] is not None and 10 <= limits[0] < 60
+    permutation_test(model, IDS[:, :4], **few)
+    assert len(limits) == 2
+    assert permutation_test(model, IDS, n_permutations=1000, seed=0).replay == "recorded"
