@@ -131,9 +131,11 @@ def test_a_model_without_a_site() -> None:
         AdapterError, match=r"candidates: 'normalise' \(3, 4\) \(module, output\)\."
     ):
         adapt(hidden).run(IDS)
-    with pytest.raises(AdapterError, match=r"must compute attention named 'nowhere' that can be"):
+    with pytest.raises(
+        AdapterError, match=r"attention named 'nowhere' on these inputs; got 'atten"
+    ):
         adapt(Plain(), site="nowhere").run(IDS)
-    listing = r"candidates: 'attention' \(3, 4\) \(softmax, plain_modules\.py:\d+\)"
+    listing = r"got 'attention' \(3, 4\) \(softmax, plain_modules\.py:\d+\)"
     with pytest.raises(AdapterError, match=listing):
         adapt(Plain(), site="nowhere").run(IDS)
 

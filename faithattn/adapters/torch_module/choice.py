@@ -114,6 +114,12 @@ def is_gate(seen: Seen) -> bool:
 
 def no_site(sites: Sequence[Site], name: str | None) -> AdapterError:
     """The error where nothing can be taken as attention."""
+    usable = [site for site in sites if site.role == ATTENTION]
+    if name is not None and usable:
+        return AdapterError(
+            f"model must compute attention named {name!r} on these inputs; got {listing(usable)}. "
+            "Choose one of them with view=AttentionView(site) or adapt(model, site=site)."
+        )
     asked = "" if name is None else f" named {name!r}"
     return AdapterError(
         f"model must compute attention{asked} that can be seen: a softmax over positions, "

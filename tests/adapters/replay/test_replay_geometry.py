@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from faithattn.adapters.replay.geometry import Geometry, flatten, overwrite, region, write
 
-SIZE = 200
+SIZE = 20 + 3 * 3 * 24 + 1  # the last element of the largest place
 places = st.integers(0, 3).flatmap(
     lambda rank: st.tuples(
         st.lists(st.integers(1, 4), min_size=rank, max_size=rank).map(tuple),

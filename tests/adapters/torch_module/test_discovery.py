@@ -185,7 +185,9 @@ def test_pooling_and_self_attention_and_a_module_called_twice() -> None:
         assert result.view == expected
     with pytest.raises(AdapterError, match=r"view must choose sites of one shape; got 'layer' \(3"):
         permutation_test(model, IDS, view=AttentionView.mean())
-    with pytest.raises(AdapterError, match=r"must compute attention named 'pool' that can be"):
+    with pytest.raises(
+        AdapterError, match=r"attention named 'pool' on these inputs; got 'layer' \("
+    ):
         permutation_test(model, IDS, view=AttentionView("pool"))
 
 
@@ -200,13 +202,12 @@ def with_sink(model: Words, ids: Tensor) -> Tensor:
     return model.pool(weights[:, :-1], states)
 
 
-def test_a_sink_is_listed_and_may_be_chosen() -> None:
+@pytest.mark.parametrize("site", [None, "attention"])
+def test_a_sink_is_a_key_that_is_not_explained(site: str | None) -> None:
     model = Called(with_sink)
-    assert roles(model, IDS) == [("attention", (3, 6), "keys are no positions")]
-    with pytest.raises(AdapterError, match=r"candidates: 'attention' \(3, 6\) .*keys are no posit"):
-        adapt(model).run(IDS)
+    assert roles(model, IDS) == [("attention", (3, 6), "attention")]
     padded = F.pad(REAL, (0, 1))
-    adapter = adapt(model, site="attention", mask=lambda ids: F.pad(ids != 0, (0, 1)))
+    adapter = adapt(model, site=site, mask=lambda ids: ids != 0)
     run = adapter.run(IDS)
     assert torch.equal(run.mask, padded)
     torch.testing.assert_close(run.logits, with_sink(model, IDS), **CLOSE)
