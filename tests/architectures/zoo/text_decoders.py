@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -55,6 +56,24 @@ def mixtral() -> Recipe:
         "model.embed_tokens",
         "model.layers.{}.self_attn",
         skip=lambda weights: weights.shape[-1] == 4,  # the router's (tokens, experts)
+    )
+
+
+def gpt_oss() -> Recipe:
+    """Its sink is a key behind the positions, which the library leaves out of what it returns."""
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+    recipe = decoder(
+        "GptOss",
+        {**GROUPED, **experts, "layer_types": ["full_attention"] * 2},
+        "model.embed_tokens",
+        "model.layers.{}.self_attn",
+        skip=lambda weights: weights.shape[-1] == 2,  # the router's chosen experts
+    )
+    return replace(
+        recipe,
+        attentions=lambda returned: [
+            torch.cat([each, 1 - each.sum(-1, keepdim=True)], -1) for each in returned.attentions
+        ],
     )
 
 
@@ -115,6 +134,7 @@ for _name, _recipe, _variants in (
     ("Gemma", lambda: rotary("Gemma"), EAGER_AND_SDPA),
     ("Qwen3", lambda: rotary("Qwen3"), EAGER_AND_SDPA),
     ("Mixtral (with a router)", mixtral, EAGER_AND_SDPA),
+    ("GPT-OSS (a sink, a router)", gpt_oss, ("eager",)),
     ("GPT-NeoX", neox, EAGER_AND_SDPA),
     ("OPT", opt, EAGER_AND_SDPA),
     ("BLOOM (ALiBi)", bloom, ("eager",)),
