@@ -165,6 +165,10 @@ def test_marked_weights_are_contiguous_and_attached() -> None:
     assert shown.grad_fn is not None
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.6."),
+    reason="the Python object of a storage outlives its memory in PyTorch 2.6",
+)
 def test_activations_die_as_in_a_bare_forward() -> None:
     alive: list[int] = []
     references: list[weakref.ref[Any]] = []
