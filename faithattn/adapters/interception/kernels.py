@@ -22,7 +22,8 @@ def _without_dispatch(function: Any) -> Any:
 
     The original hands itself to the mode and then runs with the mode off.
     """
-    names = {**F.__dict__, "has_torch_function": lambda *_: False}
+    never = {"has_torch_function": lambda *_: False, "has_torch_function_unary": lambda _: False}
+    names = {**F.__dict__, **never}
     copy = types.FunctionType(
         function.__code__, names, function.__name__, function.__defaults__, function.__closure__
     )
@@ -31,6 +32,7 @@ def _without_dispatch(function: Any) -> Any:
 
 
 multi_head_attention = _without_dispatch(F.multi_head_attention_forward)
+gumbel_softmax = _without_dispatch(F.gumbel_softmax)
 _PARAMETERS = F.multi_head_attention_forward.__code__.co_varnames
 
 

@@ -52,14 +52,14 @@ class Tap(TorchFunctionMode):
         *,
         outputs: Iterable[str] = (),
         results: bool = False,
-        written: Collection[str] = (),
+        copied: Collection[str] = (),
     ) -> None:
         super().__init__()
         self._modules = parts.by_path
         self._outputs = tuple(outputs)
         self._watcher = watcher
         self._results = results
-        self._lent = Lent(written)
+        self._lent = Lent(copied)
         self._naming = Naming(parts.names)
         self._logarithms = Logarithms()
         self._base: FrameType | None = None
@@ -198,6 +198,10 @@ class Tap(TorchFunctionMode):
         finally:
             self._heads = None
 
+    def _gumbel(self, _func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        with self._reentered():
+            return kernels.gumbel_softmax(*args, **kwargs)
+
     def _reentered(self) -> ExitStack:
         """The mode itself once more, without what entering a tap does."""
         stack = ExitStack()
@@ -245,9 +249,9 @@ class Tap(TorchFunctionMode):
         self._lent.read(*args)
         return func(*args, **kwargs)
 
-    def written(self) -> set[str]:
-        """Sites whose weights, as they were shown, the model has written to."""
-        return self._lent.written()
+    def copies_needed(self) -> set[str]:
+        """Sites whose weights, as they were shown, the model may have written to, or keeps."""
+        return self._lent.copies_needed()
 
     def _output_hook(self, name: str) -> Callable[..., Any]:
         owner = threading.get_ident()  # hooks are seen by every thread that runs the model
@@ -299,6 +303,7 @@ _HANDLERS: dict[Any, _Handler] = {
     **dict.fromkeys(READS, Tap._read),
     torch._C._set_grad_enabled: Tap._read,
     Tensor.data.__get__: Tap._data,  # type: ignore[attr-defined]
+    F.gumbel_softmax: Tap._gumbel,
     **dict.fromkeys(SOFTMAX, Tap._softmax),
     **dict.fromkeys(LOG_SOFTMAX, Tap._log_softmax),
     **dict.fromkeys(EXP, Tap._exp),

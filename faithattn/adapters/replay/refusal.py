@@ -25,7 +25,7 @@ READS: frozenset[Any] = frozenset(
         *(Tensor.storage, Tensor.untyped_storage, Tensor.apply_, Tensor.map_, Tensor.map2_),
         *(Tensor.share_memory_, Tensor.new_tensor, torch.tensor, torch.as_tensor, torch.asarray),
         *(torch.tensor_split, Tensor.tensor_split, torch.is_nonzero, torch.equal, Tensor.equal),
-        *(Tensor.data.__set__, Tensor.is_nonzero, torch.utils.dlpack.to_dlpack),  # type: ignore[attr-defined]
+        *(Tensor.data.__set__, Tensor.is_nonzero),  # type: ignore[attr-defined]
     ]
 )
 _SHAPE_ONLY = frozenset(

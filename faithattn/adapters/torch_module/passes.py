@@ -138,7 +138,7 @@ class Runner:
             watch,
             outputs=[*request.outputs, *filter(None, [watch.feature_output])],
             results=request.tokens is not None or request.search,
-            written=self.plan.written,
+            copied=self.plan.copied,
         )
         try:
             with eager(), evaluating(self.module, parts.by_path.values()), tap:
@@ -151,9 +151,10 @@ class Runner:
                 recorder.abandon()
                 if recorder.exceeded:
                     self.plan.too_long[_key(request)] = self.worth(request)
-        written = tap.written()
-        if written:
-            self.plan.written |= written
+        del returned
+        needed = tap.copies_needed()
+        if needed:
+            self.plan.copied |= needed
             return self.forward(request, size)
         places = frozenset(watch.places)
         seen, found, shapes = watch.seen, watch.found, watch.shapes

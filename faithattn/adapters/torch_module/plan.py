@@ -29,7 +29,7 @@ class Plan:
         follows: By site, whether its keys follow the length of the input.
         undecided: Sites that a further run told nothing about; it is not made again.
         too_long: By sites and shapes, a number of operations that recording takes more than.
-        written: Sites whose weights the model writes to, which are shown as copies.
+        copied: Sites whose weights the model writes to or keeps, which get copies of them.
         places: Names of all calls of the run that ``views`` were learned in.
         sources: Where the positions of each feature come from, without the ids.
         views: By the sites looked at and the view, the view with its sites named.
@@ -45,7 +45,7 @@ class Plan:
     follows: dict[str, bool] = field(default_factory=dict)
     undecided: set[str] = field(default_factory=set)
     too_long: dict[Hashable, int] = field(default_factory=dict)
-    written: set[str] = field(default_factory=set)
+    copied: set[str] = field(default_factory=set)
     places: frozenset[str] = frozenset()
     sources: dict[str, Source] = field(default_factory=dict)
     views: dict[tuple[Names, AttentionView | None], AttentionView] = field(default_factory=dict)

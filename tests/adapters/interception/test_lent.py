@@ -114,14 +114,38 @@ def test_embeddings_are_shown_as_they_were(write: Callable[[Tensor], Tensor]) ->
 
 @torch.no_grad()
 def test_nothing_is_copied_where_nothing_is_written() -> None:
-    kept = []
+    places = []
 
     def keep(weights: Tensor) -> Tensor:
-        kept.append(weights)
+        with torch._C.DisableTorchFunction():
+            places.append(weights.data_ptr())
         return weights * 1
 
     adapter = adapt(Writer(keep))
     adapter.run(IDS)
-    kept.clear()
+    places.clear()
     run = adapter.run(IDS)
-    assert len(kept) == 1 and kept[0].data_ptr() == run.attention["attention"].data_ptr()
+    assert places == [run.attention["attention"].data_ptr()]
+
+
+@pytest.mark.parametrize("kept", [lambda w: w, Tensor.detach, lambda w: w[:, 1:]])
+@pytest.mark.parametrize("grad", [True, False])
+def test_weights_that_a_model_keeps_and_writes_later(
+    kept: Callable[[Tensor], Tensor], grad: bool
+) -> None:
+    usage: list[Tensor] = []
+
+    def collect(weights: Tensor) -> Tensor:
+        if usage:
+            with torch.no_grad():
+                usage.pop().mul_(0.9)
+        usage.append(kept(weights))
+        return weights * 1
+
+    model = Writer(collect)
+    adapter, own = adapt(model), model.embed(IDS).sum(-1).softmax(-1)
+    with torch.set_grad_enabled(grad):
+        runs = [adapter.run(IDS) for _ in range(3)]
+        model(IDS)
+    for run in runs:
+        torch.testing.assert_close(run.attention["attention"], own)

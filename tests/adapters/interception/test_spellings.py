@@ -8,7 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from watching import halved, noise, watched
+from watching import Notes, halved, noise, watched
+
+from faithattn.adapters.interception.tap import Tap
+from faithattn.adapters.parts import parts_of
 
 SCORES = noise(2, 3, 4)
 
@@ -178,3 +181,21 @@ def test_an_exponential_after_a_change_in_place_is_what_it_is() -> None:
     torch.testing.assert_close(out, SCORES.softmax(-1).index_fill(-1, torch.tensor([0]), 0))
     for found in notes.found:
         torch.testing.assert_close(found, out)
+
+
+@torch.no_grad()
+def test_gumbel_softmax_is_seen_inside() -> None:
+    def forward(scores: Tensor) -> Tensor:
+        return torch.nn.functional.gumbel_softmax(scores, tau=0.5, hard=True, dim=-1)
+
+    scores = torch.randn(3, 4)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        expected = forward(scores)
+    notes = Notes()
+    with torch.random.fork_rng(), Tap(parts_of(nn.Identity()), notes):
+        torch.manual_seed(0)
+        found = forward(scores)
+    assert torch.equal(found, expected)
+    (soft,) = notes.found
+    assert torch.equal(torch.zeros(3, 4).scatter(1, soft.argmax(1, keepdim=True), 1), expected)
