@@ -15,7 +15,7 @@ from faithattn.adapters.rows import Rows, choose_rows
 from faithattn.adapters.torch_module.adapt import adapt
 from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
 from faithattn.adapters.validate import require_replayed, validate_run
-from faithattn.adapters.view import AttentionView
+from faithattn.adapters.view import AttentionView, check_view
 from faithattn.errors import AdapterError
 from faithattn.measures.outputs import predicted_class, probabilities, resolve_output
 
@@ -121,6 +121,7 @@ def read(
     ``replay`` announces that alternatives will be asked for, to adapters that
     can prepare for them.
     """
+    check_view(view)
     adapter, asked = as_adapter(model), view
     if isinstance(adapter, TorchAdapter):
         view = adapter.recalled(view)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from faithattn.adapters.view import AttentionView, Choice
+from faithattn.adapters.view import AttentionView, Choice, check_view
 from faithattn.errors import AdapterError
 
 # What libraries call attention of a decoder to its encoder, and to itself, in a part of a path.
@@ -31,12 +31,8 @@ def resolve_view(
         AdapterError: If the model has no such sites, or too many.
         ValueError: If a number is out of range, or a site chosen twice.
     """
+    check_view(view)
     view = AttentionView.only() if view is None else view
-    if not isinstance(view, AttentionView):
-        raise TypeError(
-            f"view must be an AttentionView; got {type(view).__name__}. "
-            "Use view=AttentionView(site, heads=..., query=...)."
-        )
     if view.site is None:
         names = tuple(attention)
     elif not isinstance(view.site, Choice):
@@ -122,7 +118,29 @@ def _self(attention: Mapping[str, Tensor], choice: Choice) -> str:
     """A layer of self attention; where none is told apart, of all sites."""
     found = [name for name in attention if not is_cross(name, attention)] or list(attention)
     _in_range("layer", choice.layer, len(found), "self attention", attention)
-    return found[choice.layer]
+    name = found[choice.layer]
+    base = name.split("#")[0]
+    calls = {
+        each: attention[each]
+        for each in found
+        if each.split("#")[0] == base and attention[each].ndim > 2
+    }
+    if name in calls and _in_blocks(calls):
+        raise AdapterError(
+            "view must choose a layer of self attention that has all its queries in one site; got "
+            f"{listing(calls)}, whose numbers of queries are different from each other or from "
+            f"the number of keys. Name a site: view=AttentionView({name!r}, query=0)."
+        )
+    return name
+
+
+def _in_blocks(calls: Mapping[str, Tensor]) -> bool:
+    """Whether calls of one module share out the queries among them, as block-sparse ones do."""
+    sizes = {weights.shape[-2] for weights in calls.values()}
+    if len(calls) < 2 or sizes == {1}:  # one query at a time: a decoder that runs step by step
+        return False
+    # A learned key makes a few more keys than queries; of blocks there are two or more.
+    return len(sizes) > 1 or all(2 * each.shape[-2] <= each.shape[-1] for each in calls.values())
 
 
 def _cross(

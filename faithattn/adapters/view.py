@@ -88,6 +88,10 @@ class AttentionView:
                 f"heads must be an int, several, or None for all; got {self.heads!r}. "
                 "Number them from 0."
             )
+        if self.heads is not None and not as_tuple(heads):
+            raise ValueError(
+                f"heads must name at least one head; got {self.heads!r}. Leave it out for all."
+            )
         known = self.query is None or isinstance(self.query, Tensor) or _is_index(self.query)
         if not known and self.query != "last":
             raise TypeError(
@@ -209,6 +213,16 @@ class AttentionView:
 def as_tuple(heads: int | Sequence[int]) -> tuple[int, ...]:
     """One head, or several, as a tuple."""
     return tuple(heads) if isinstance(heads, Iterable) else (heads,)
+
+
+def check_view(view: object) -> None:
+    """Raises for what is given as a view and is none."""
+    if view is not None and not isinstance(view, AttentionView):
+        raise TypeError(
+            f"view must be an AttentionView or None; got {view!r}. "
+            "Use view=AttentionView(site, heads=..., query=...), or a ready-made one such as "
+            "AttentionView.cls()."
+        )
 
 
 _SITE_RULE = (

@@ -9,9 +9,13 @@ from torch import Tensor
 
 from faithattn.adapters.reading import Reading, chosen_feature, read, resolve_target
 from faithattn.adapters.state import differentiating
+from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
 from faithattn.adapters.view import AttentionView
 from faithattn.errors import AdapterError
 from faithattn.measures.outputs import class_probability, probabilities
+
+_REQUIRE = "Call .requires_grad_() on it in run(), or do not detach it."
+_COMPUTE = "Compute them from the features that run() returns."
 
 
 def gradient_importance(
@@ -79,7 +83,7 @@ def gradient_of(reading: Reading, detach_attention: bool, target: int | Tensor |
         explained = [class_probability(outputs, classes, reading.output)]
     total = torch.zeros(feature.shape[:2], dtype=outputs.dtype, device=outputs.device)
     for index, value in enumerate(explained):
-        gradient = _gradient(value, leaf, name, retain=index + 1 < len(explained))
+        gradient = _gradient(reading, value, leaf, name, retain=index + 1 < len(explained))
         total += (gradient * leaf.detach()).sum(-1).abs()
     mask = reading.rows.mask
     total = torch.nn.functional.pad(total, (0, mask.shape[1] - total.shape[1]))
@@ -93,7 +97,7 @@ def _differentiable(
     if not feature.requires_grad:
         raise AdapterError(
             f"features[{name!r}] must carry gradients where gradients are enabled; got a tensor "
-            "without. Call .requires_grad_() on it in run(), or do not detach it."
+            f"without. {_remedy(reading, _REQUIRE)}"
         )
     if not detach:
         return feature, reading.run.logits
@@ -104,20 +108,33 @@ def _differentiable(
     return leaf, reading.run_again(attention=weights, features={name: leaf})
 
 
-def _gradient(value: Tensor, leaf: Tensor, name: str, *, retain: bool) -> Tensor:
+def _gradient(
+    reading: Reading, value: Tensor, leaf: Tensor, name: str, *, retain: bool
+) -> Tensor:
     """Gradient of the instances' values; instances do not influence each other."""
     if not value.requires_grad:
         raise AdapterError(
             f"logits must depend on features[{name!r}]; got logits without gradient. "
-            "Compute them from the features that run() returns."
+            + _remedy(reading, _COMPUTE)
         )
     (gradient,) = torch.autograd.grad(value.sum(), leaf, retain_graph=retain, allow_unused=True)
     if gradient is None:
         raise AdapterError(
             f"logits must depend on features[{name!r}]; got no path between them. "
-            "Compute them from the features that run() returns."
+            + _remedy(reading, _COMPUTE)
         )
     return gradient
+
+
+def _remedy(reading: Reading, otherwise: str) -> str:
+    """What to do about a missing gradient: a module's author wrote no run()."""
+    if not isinstance(reading.model, TorchAdapter):
+        return otherwise
+    return (
+        f"The forward of {type(reading.model.model).__name__} turns gradients off (torch.no_grad, "
+        "inference_mode or detach): take that out, such as a decorator @torch.no_grad(), or use "
+        "loo_correlation, which needs none."
+    )
 
 
 def _matches_mask(name: str, feature: Tensor, mask: Tensor) -> None:

@@ -118,7 +118,7 @@ def is_disputed(text: Text, path: Path, value: Tensor) -> bool:
     fitting = [
         id(each)
         for _, each in companions(text)
-        if (agrees(each, text.marks) if marks else is_integer(each) and holds_counts(each, counts))
+        if (agrees(each, text.marks) if marks else holds_counts(each, counts))
     ]
     rivals = [each for _, each in text.rivals if not marks or each.shape[:2] == value.shape]
     return bool(rivals) and len(set(fitting)) > 1

@@ -61,13 +61,14 @@ def delete_positions(
 
     Raises:
         AdapterError: If a tensor may or may not belong to the positions.
-        ValueError: If a position is not there.
+        TypeError: If the positions are no tensor of whole numbers.
+        ValueError: If a position is not there, or padding.
     """
     positions = _checked(positions, real)
     lists = dict(number_lists(inputs, len(real)))
     leaves = [*paths(inputs), *lists.items()]
     marks = (real,) if mask is None else (real, mask.to(real.device))
-    edit = _Edit(find_text(leaves, marks, ids, others), *_order(positions, real))
+    edit = _Edit(find_text(leaves, marks, ids, others), _order(positions, real))
 
     def walk(value: Any, path: Path) -> Any:
         if isinstance(value, Tensor):
@@ -85,11 +86,10 @@ def delete_positions(
 
 @dataclass(frozen=True)
 class _Edit:
-    """What is done to each tensor: ``order`` (B, L') is kept, ``gone`` counts one less."""
+    """What is done to each tensor: the columns ``order`` (B, L') are kept."""
 
     text: Text
     order: Tensor
-    gone: Tensor
 
     def tensor(self, path: Path, value: Tensor) -> Tensor:
         """The tensor after the deletion; the same one where it has no part in it."""
@@ -112,6 +112,8 @@ class _Edit:
         """Decides by what a tensor without a telling name holds."""
         text, shape = self.text, self.text.real.shape
         if is_integer(value) and value.shape in {shape[:1], (shape[0], 1)}:
+            return self._lengths(path, value)
+        if self._counts_in_floats(path, value):
             return self._lengths(path, value)
         if path and names.is_label(path[-1]) and value.shape[:2] == shape:
             raise _undecided(path, value)
@@ -183,6 +185,13 @@ class _Edit:
             )
         return value[..., : self.order.shape[1]]
 
+    def _counts_in_floats(self, path: Path, value: Tensor) -> bool:
+        """Whether floats are lengths; others, and what a name calls a label, say something else."""
+        real = self.text.real
+        label = bool(path) and names.is_label(path[-1])
+        floats = value.is_floating_point() and value.shape != real.shape
+        return floats and not label and holds_counts(value, real.sum(1))
+
     def _lengths(self, path: Path, value: Tensor) -> Tensor:
         """Lengths after the deletion; anything that is no count of positions as it is."""
         text, length = self.text, self.text.real.shape[1]
@@ -190,21 +199,21 @@ class _Edit:
         if holds_counts(value, counts):
             if is_disputed(text, path, value):
                 raise self._uncounted(path, value)
-            return value - self.gone.to(value).view_as(value)
+            return value - 1
         label = bool(path) and names.is_label(path[-1])
         if label or not bool(((value >= 1) & (value <= length)).all()):
             return value
-        counted = any(
-            is_integer(each) and holds_counts(each, counts) for _, each in companions(text)
-        )
+        counted = any(holds_counts(each, counts) for _, each in companions(text))
         if text.rivals and counted:  # the lengths of the other text
             return value
         raise self._uncounted(path, value)
 
     def _uncounted(self, path: Path, value: Tensor) -> AdapterError:
+        unknown = bool(self.text.real.all())  # nothing says what padding is
+        more = " Or give the padding id, as in adapt(model, mask=0)." if unknown else ""
         return AdapterError(
             "inputs must not hold lengths that deletion cannot adjust; "
-            f"got {labelled(path, value)}. {WAY_OUT}"
+            f"got {labelled(path, value)}. {WAY_OUT}{more}"
         )
 
 
@@ -238,22 +247,44 @@ def _undecided(path: Path, value: Tensor) -> AdapterError:
     )
 
 
-def _order(positions: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """The columns each row keeps ``(B, L')``, and whether a real one went ``(B,)``."""
+def _order(positions: Tensor, real: Tensor) -> Tensor:
+    """The columns each row keeps ``(B, L')``."""
     size, length = real.shape
     keep = torch.arange(length, device=real.device) != positions[:, None]
     order = keep.nonzero()[:, 1].view(size, length - 1)
     left = real.gather(1, order).any(0).nonzero()
-    order = order[:, : int(left[-1]) + 1] if len(left) else order
-    return order, real.gather(1, positions[:, None])[:, 0]
+    return order[:, : int(left[-1]) + 1] if len(left) else order
+
+
+def check_positions(positions: object) -> None:
+    """Raises for what is no tensor ``(B,)`` of whole numbers."""
+    if not isinstance(positions, Tensor) or not is_integer(positions):
+        got = positions.dtype if isinstance(positions, Tensor) else type(positions).__name__
+        raise TypeError(
+            f"positions must be an int64 tensor; got {got}. Use torch.tensor([...]), one a row."
+        )
+    if positions.ndim != 1:
+        raise ValueError(
+            f"positions must have shape (B,), one for each row; got {tuple(positions.shape)}. "
+            "Repeat rows with select() to take away several of one row."
+        )
 
 
 def _checked(positions: Tensor, real: Tensor) -> Tensor:
     """Positions that can be deleted, one a row."""
+    check_positions(positions)
     size, length = real.shape
     if positions.shape != (size,) or ((positions < 0) | (positions >= length)).any():
         raise ValueError(
             f"positions must name one of {length} positions for each of {size} rows; "
             f"got {positions.tolist()}. Choose positions where the mask is True."
         )
-    return positions.to(real.device)
+    positions = positions.to(real.device)
+    kept = real.gather(1, positions[:, None])[:, 0]
+    if not kept.all():
+        row = int((~kept).nonzero()[0])
+        raise ValueError(
+            f"positions must be real ones; got {int(positions[row])}, which is padding in row "
+            f"{row}. Choose positions where the mask is True."
+        )
+    return positions

@@ -165,7 +165,7 @@ def _by_lengths(inputs: Any, mask: Tensor) -> Tensor:
     counts = mask.sum(1)
     prefix = torch.arange(mask.shape[1], device=mask.device) < counts[:, None]
     known = [*tensors_of(inputs), *(each for _, each in number_lists(inputs, len(mask)))]
-    told = any(is_integer(each) and holds_counts(each, counts) for each in known)
+    told = any(holds_counts(each, counts) for each in known)
     return mask if told and torch.equal(mask, prefix) else torch.ones_like(mask)
 
 

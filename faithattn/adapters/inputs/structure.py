@@ -51,8 +51,21 @@ def select_rows(inputs: Any, rows: Tensor) -> Any:
     masks ``(L, L)`` where there are as many instances as positions.
     """
     size = batch_size(inputs)
+    _check_rows(rows, size)
     square = any(value.ndim > 1 and value.shape[:2] == (size, size) for value in tensors_of(inputs))
     return _selected(inputs, rows, size, square)
+
+
+def _check_rows(rows: object, size: int | None) -> None:
+    """Rows that the inputs have."""
+    if not isinstance(rows, Tensor) or not is_integer(rows):
+        got = rows.dtype if isinstance(rows, Tensor) else type(rows).__name__
+        raise TypeError(f"rows must be an int64 tensor; got {got}. Use torch.tensor([0, 2]).")
+    if rows.ndim != 1 or (size is not None and ((rows < 0) | (rows >= size)).any()):
+        raise ValueError(
+            f"rows must be numbers from 0 to {(size or 1) - 1}, shape (n,); got {rows.tolist()}. "
+            "Number the instances from 0."
+        )
 
 
 def _selected(inputs: Any, rows: Tensor, size: int | None, square: bool) -> Any:
@@ -111,9 +124,10 @@ def is_integer(value: Tensor) -> bool:
 
 
 def holds_counts(value: Tensor, counts: Tensor) -> bool:
-    """Whether a tensor ``(B,)`` or ``(B, 1)`` holds these counts."""
-    same = value.shape in {(len(counts),), (len(counts), 1)}
-    return same and torch.equal(value.flatten().to(counts), counts)
+    """Whether a tensor ``(B,)`` or ``(B, 1)`` holds these counts, be it as floats."""
+    number = is_integer(value) or value.is_floating_point()
+    same = number and value.shape in {(len(counts),), (len(counts), 1)}
+    return same and torch.equal(value.flatten().to(counts.device).double(), counts.double())
 
 
 def rebuilt(original: tuple[Any, ...] | list[Any], values: list[Any]) -> Any:

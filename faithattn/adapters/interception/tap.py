@@ -64,6 +64,7 @@ class Tap(TorchFunctionMode):
         self._logarithms = Logarithms()
         self._base: FrameType | None = None
         self._heads: int | None = None
+        self._appended = 0
         self._graph = torch.is_grad_enabled()
         self._aside = False  # in a hook, where the mode is on, but what runs is not the model
         self._stack: list[Tap] = []
@@ -192,11 +193,13 @@ class Tap(TorchFunctionMode):
     def _multi_head(self, _func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
         """Runs the function with the mode on, so that its own softmax or kernel is seen."""
         self._heads = kernels.argument("num_heads", args, kwargs)
+        bias, zero = (kernels.argument(name, args, kwargs) for name in ("bias_k", "add_zero_attn"))
+        self._appended = (bias is not None) + bool(zero)
         try:
             with self._reentered():
                 return kernels.multi_head_attention(*args, **kwargs)
         finally:
-            self._heads = None
+            self._heads, self._appended = None, 0
 
     def _gumbel(self, _func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
         with self._reentered():
@@ -278,7 +281,8 @@ class Tap(TorchFunctionMode):
 
     def _place(self, kind: str) -> Place:
         """Where the function that is being handled was called."""
-        return self._naming.place(kind, sys._getframe(3), self._base)
+        place = self._naming.place(kind, sys._getframe(3), self._base)
+        return place._replace(appended=self._appended) if self._appended else place
 
     def _wants(self, place: Place) -> bool:
         """Whether to show these weights; raises where gradients could not follow them."""

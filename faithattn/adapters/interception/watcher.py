@@ -9,12 +9,16 @@ from torch import Tensor
 
 
 class Place(NamedTuple):
-    """A call that computes attention or an embedding: its name, its kind and its line."""
+    """A call that computes attention or an embedding: its name, its kind and its line.
+
+    ``appended`` is the number of keys that the function itself puts behind those it is given.
+    """
 
     name: str
     kind: str
     where: str
     call: int
+    appended: int = 0
 
 
 class Watcher(Protocol):

@@ -64,7 +64,8 @@ def adapt(
 
     Raises:
         TypeError: If ``model`` is not a module, ``call`` or ``logits`` is not
-            a function, or ``mask`` is none of the above.
+            a function, ``site`` or ``embedding`` is no name, or ``mask`` is
+            none of the above.
         ValueError: If ``output`` is unknown.
         AdapterError: If the model hides its calls, as a scripted one does.
 
@@ -88,7 +89,7 @@ def adapt(
         tensor([[ True,  True,  True],
                 [ True,  True, False]])
     """
-    check_options(model, call, logits, mask, output)
+    check_options(model, call, logits, mask, output, site=site, embedding=embedding)
     module = unwrapped(model)
     refuse_hidden(module, chosen=site is not None)
     custom = call is not None or logits is not None

@@ -20,13 +20,21 @@ Call = Callable[[nn.Module, Any], Any]
 Override = Tensor | Callable[[Tensor], Tensor]
 
 
-def check_options(model: Any, call: Any, logits: Any, mask: Any, output: str) -> None:
+def check_options(
+    model: Any, call: Any, logits: Any, mask: Any, output: str, *, site: Any, embedding: Any
+) -> None:
     """Raises for options of adapt() that cannot work with any inputs."""
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"model must be a torch.nn.Module; got {type(model).__name__}. "
             "Write a class with a run method for anything else."
         )
+    for name, path in (("site", site), ("embedding", embedding)):
+        if path is not None and not isinstance(path, str):
+            raise TypeError(
+                f"{name} must be a str, the path of a module; got {path!r}. "
+                "Take it from model.named_modules()."
+            )
     for name, option, use in (
         ("call", call, "lambda model, inputs: ..."),
         ("logits", logits, "lambda returned: ..."),
@@ -58,7 +66,7 @@ def called(call: Call | None, model: nn.Module, inputs: Any) -> Any:
         return _by_kind(model, inputs)
     except torch.OutOfMemoryError:
         raise  # says nothing about the inputs, and callers catch it by its type
-    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+    except (RuntimeError, IndexError, TypeError, ValueError, AssertionError) as error:
         first = (str(error).splitlines() or [""])[0].rstrip(".")
         raise AdapterError(
             f"model must accept these inputs; got {type(error).__name__}: {first} "
@@ -132,7 +140,7 @@ def _computed(function: Callable[[Tensor], Tensor], value: Tensor, name: str) ->
     """What a function makes of the weights; its errors are its own, not the model's."""
     try:
         return function(value)
-    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+    except (RuntimeError, IndexError, TypeError, ValueError, AssertionError) as error:
         first = (str(error).splitlines() or [""])[0].rstrip(".")
         raise AdapterError(
             f"attention[{name!r}] must be weights or a function of them; "

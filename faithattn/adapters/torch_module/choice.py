@@ -102,7 +102,7 @@ def role_of(seen: Seen, lengths: Iterable[int], logits: Tensor | None, follows: 
     if follows is not None:
         return ATTENTION if follows else GATE
     keys, lengths = seen.shown.shape[-1], set(lengths)
-    if lengths and not any(length <= keys <= length + seen.extra for length in lengths):
+    if lengths and keys - sum(seen.extras) not in lengths:
         return ELSEWHERE
     return GATE if is_gate(seen) else ATTENTION
 

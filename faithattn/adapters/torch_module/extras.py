@@ -18,11 +18,11 @@ from faithattn.adapters.torch_module.passes import Pass, Runner, source_of
 from faithattn.adapters.torch_module.runs import shown
 from faithattn.errors import AdapterError
 
-_MOST = 2
+_MOST = 128  # a prompt of learned vectors may be long
 
 
 def find_extras(runner: Runner, done: Pass, candidates: Sequence[Seen]) -> dict[str, Extras | None]:
-    """Extra keys of sites that have one or two keys more than a text has positions.
+    """Extra keys of sites that have more keys than a text has positions.
 
     The text is run again without its last position. If the keys are matched
     rightly, what remains of a row keeps its proportions in a first layer, and
@@ -88,7 +88,8 @@ def _extras(seen: Seen, short: Seen, row: int, length: int) -> Extras | None:
     fitting = []
     for lead in range(count + 1):
         kept = [key for key in range(whole.shape[-1]) if key != lead + length - 1]
-        before = whole[:, : after.shape[1], kept]
+        square = whole.shape[1] == whole.shape[2]  # then its queries are its keys
+        before = whole[:, kept if square else slice(after.shape[1])][..., kept]
         before = before / before.sum(-1, keepdim=True).clamp_min(1e-30)
         if before.shape == after.shape and torch.allclose(before, after, atol=1e-4):
             fitting.append(lead)

@@ -27,10 +27,7 @@ def with_feature(
     keys = shown(used[0]).shape[-1]
     chosen = done.features(runner.embedding)
     lengths = {each.value.shape[1] for each in chosen}
-    if (
-        any(keys - more in lengths for more in range(used[0].extra + 1))
-        or runner.embedding is not None
-    ):
+    if keys - sum(used[0].extras) in lengths or runner.embedding is not None:
         return done, used, chosen
     plan, only = runner.plan, done.request.only
     found = [

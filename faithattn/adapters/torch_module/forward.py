@@ -18,8 +18,6 @@ from faithattn.adapters.torch_module.calls import Override, feature, replacement
 
 TOKENS = "tokens"
 _FIRST = Axes(0)
-_NO_EXTRAS = (0, 0)
-_BIAS_AND_ZERO = 2  # add_bias_kv and add_zero_attn append a key each
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Seen:
         sure: Whether no other layout is possible.
         before: How many results (B, L, E) had been computed.
         support: Computes the keys each row may use, in the library's layout.
-        extra: How many keys behind the positions there may be.
+        extras: How many keys are no positions; they are shown behind these.
     """
 
     place: Place
@@ -44,7 +42,7 @@ class Seen:
     sure: bool
     before: int
     support: Callable[[], Tensor] | None
-    extra: int = 0
+    extras: Extras = (0, 0)
 
     def site(self, role: str, *, used: bool) -> Site:
         """The public description."""
@@ -159,15 +157,14 @@ class Forward:
         if axes is None:
             self.seen.append(Seen(place, raw.detach(), None, axes, sure, self.results, None))
             return value
-        extras = self.extras.get(place.name, _NO_EXTRAS)
+        extras = self.extras.get(place.name, (0, place.appended))
         layout = Layout(dim, axes, self.size, extras)
         shown = replacement(self.attention.get(place.name), layout.show(value), place.name)
         if self.recorder is not None and self.only is not None and place.name in self.only:
             shown = self.recorder.mark(place.name, shown)
             self.marked = True
         keys = None if support is None else (lambda: layout.show(support()))
-        extra = _BIAS_AND_ZERO if place.kind == "multi_head" else sum(extras)
-        self.seen.append(Seen(place, raw.detach(), shown, axes, sure, self.results, keys, extra))
+        self.seen.append(Seen(place, raw.detach(), shown, axes, sure, self.results, keys, extras))
         return layout.restore(shown, value)
 
     def embedded(

@@ -71,10 +71,12 @@ def positions_of(
     mask: dict[str, Tensor] = {}
     real: dict[str, Tensor] = {}
     known: dict[Any, tuple[Tensor, Tensor]] = {}  # sites of one source mostly have one mask
+    sites = {seen.place.name: seen for seen in used}
     alike: dict[Any, str] = {}  # and most sites are like another one
     for seen in used:
         name, weights = seen.place.name, shown(seen)
-        other = alike.get((weights.shape[-1], seen.place.kind))
+        shape = *weights.shape[-2:], seen.extras
+        other = alike.get(shape)
         if other is not None:
             mask[name], real[name] = mask[other], real[other]
             plan.feature_of[name] = plan.feature_of[other]
@@ -89,11 +91,21 @@ def positions_of(
             if len(kept) == 1:
                 plan.feature_of[name] = fitting[kept[0]].name
             if len(fitting) == 1 and (fitting[0].name, weights.shape[-1]) in known:
-                alike[weights.shape[-1], seen.place.kind] = name
+                alike[shape] = name
         else:  # the caller names the feature in the view
             for index in kept:
                 mask[fitting[index].name] = options[index][0]
-    return Positions(mask, real)
+    return Positions(mask, {name: _of_queries(real[name], sites[name]) for name in real})
+
+
+def _of_queries(real: Tensor, seen: Seen) -> Tensor:
+    """What is real among the queries, where those are the keys: in their own order."""
+    lead, tail = seen.extras
+    weights = shown(seen)
+    if weights.ndim < 3 or weights.shape[-2] != weights.shape[-1] or not (lead or tail):
+        return real
+    positions = real[:, : real.shape[1] - lead - tail]
+    return torch.nn.functional.pad(positions, (lead, tail), value=True)
 
 
 def shown(seen: Seen) -> Tensor:
@@ -115,7 +127,7 @@ def supports_of(used: list[Seen]) -> Supports | None:
 
 def _fits(source: Source, seen: Seen) -> bool:
     """Whether a site's keys are these positions, perhaps with extra keys at the end."""
-    return source.length <= shown(seen).shape[-1] <= source.length + seen.extra
+    return shown(seen).shape[-1] - sum(seen.extras) == source.length
 
 
 def _own_source(seen: Seen) -> Source:

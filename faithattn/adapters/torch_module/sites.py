@@ -36,9 +36,7 @@ def settled(runner: Runner, request: Request) -> Pass:
     candidates = [
         each
         for each in done.seen
-        if each.place.kind != "multi_head"
-        and each.place.name not in known
-        and role_of(each, lengths, done.logits, None) == ELSEWHERE
+        if each.place.name not in known and role_of(each, lengths, done.logits, None) == ELSEWHERE
     ]
     found = find_extras(runner, done, candidates) if candidates else {}
     plan.undecided |= {name for name, extras in found.items() if extras is None}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faithattn.adapters.inputs.deletion import delete_positions
+from faithattn.adapters.inputs.deletion import check_positions, delete_positions
 from faithattn.adapters.inputs.masks import is_tokenizer, real_positions
 from faithattn.adapters.inputs.source import tensor_at, with_special_tokens
 from faithattn.adapters.inputs.structure import select_rows
@@ -181,8 +181,10 @@ class TorchAdapter:
         Raises:
             AdapterError: If the inputs hold something else that may be as
                 long, or count positions, so that deletion cannot adjust it.
-            ValueError: If a position is outside the inputs.
+            TypeError: If the positions are no tensor of whole numbers.
+            ValueError: If a position is outside the inputs, or padding.
         """
+        check_positions(positions)
         inputs = with_special_tokens(inputs)
         plan = self._runner.plan
         known = [each.path for each in plan.sources.values() if each.path is not None]
@@ -208,7 +210,12 @@ class TorchAdapter:
         return delete_positions(inputs, positions, real, ids=ids, others=others, mask=told)
 
     def select(self, inputs: Any, rows: Tensor) -> Any:
-        """Returns the given rows of the inputs."""
+        """Returns the given rows of the inputs.
+
+        Raises:
+            TypeError: If the rows are no tensor of whole numbers.
+            ValueError: If a row is outside the inputs.
+        """
         return select_rows(with_special_tokens(inputs), rows)
 
     def sites(self, inputs: Any) -> list[Site]:

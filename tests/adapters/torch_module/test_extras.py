@@ -139,3 +139,49 @@ def test_nothing_is_guessed_where_no_row_ends_in_a_real_position() -> None:
     adapter = adapt(Sinks(1, 0))
     adapter.run(IDS)
     assert adapter.run(ids).attention["layers.0"].shape == (3, 2, 6, 7)
+
+
+class ClassToken(nn.Module):
+    """A learned vector before the words or behind them, which the classifier reads."""
+
+    def __init__(self, *, behind: bool) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.embed, self.token = nn.Embedding(10, 8, padding_idx=0), nn.Parameter(torch.rand(8))
+            self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+            self.out = nn.Linear(8, 2)
+        self.behind = behind
+
+    def forward(self, ids: Tensor) -> Tensor:
+        parts = [self.token.expand(len(ids), 1, -1), self.embed(ids)]
+        closed = [torch.zeros(len(ids), 1, dtype=torch.bool), ids == 0]
+        if self.behind:
+            parts, closed = parts[::-1], closed[::-1]
+        states = self.layers(torch.cat(parts, 1), src_key_padding_mask=torch.cat(closed, 1))
+        return self.out(states[:, -1 if self.behind else 0])
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_class_token_is_not_taken_for_a_word(behind: bool) -> None:
+    model = ClassToken(behind=behind).eval()
+    adapter = adapt(model)
+    run = adapter.run(IDS)
+    real = IDS != 0
+    assert torch.equal(run.mask, torch.nn.functional.pad(real, (0, 1)))
+    queries = [torch.ones(3, 1, dtype=torch.bool), real]
+    for site, weights in run.attention.items():
+        assert weights.shape == (3, 2, 7, 7)
+        assert torch.equal(run.state.real[site], torch.cat(queries[::-1] if behind else queries, 1))
+    view = AttentionView("layers.layers.1.self_attn", query=-1 if behind else 0)
+    dropped = loo_correlation(adapter, IDS, view=view)
+    whole = model(IDS[:1]).softmax(-1)
+    for place in range(6):
+        kept = [at for at in range(6) if at != place]
+        change = (model(IDS[:1, kept]).softmax(-1) - whole).abs().sum() / 2
+        torch.testing.assert_close(dropped.importance[0, place], change, atol=1e-6, rtol=0)
+    # What is put in for the words moves nothing else: the token's own weight stays.
+    found = permutation_test(adapter, IDS, view=view, n_permutations=5, seed=0)
+    own = run.attention[view.site][:, :, view.query, 6].mean(1)
+    torch.testing.assert_close(found.mass, (1 - own).detach(), atol=1e-6, rtol=0)
