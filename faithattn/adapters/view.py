@@ -219,7 +219,7 @@ def check_view(view: object) -> None:
     """Raises for what is given as a view and is none."""
     if view is not None and not isinstance(view, AttentionView):
         raise TypeError(
-            f"view must be an AttentionView or None; got {view!r}. "
+            f"view must be an AttentionView or None; got {type(view).__name__}. "
             "Use view=AttentionView(site, heads=..., query=...), or a ready-made one such as "
             "AttentionView.cls()."
         )

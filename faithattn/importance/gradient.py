@@ -16,6 +16,10 @@ from faithattn.measures.outputs import class_probability, probabilities
 
 _REQUIRE = "Call .requires_grad_() on it in run(), or do not detach it."
 _COMPUTE = "Compute them from the features that run() returns."
+_CUT = (
+    "Take out what cuts it in the model's forward, such as detach(), or name another feature: "
+    "adapt(model, embedding=...)."
+)
 
 
 def gradient_importance(
@@ -108,20 +112,18 @@ def _differentiable(
     return leaf, reading.run_again(attention=weights, features={name: leaf})
 
 
-def _gradient(
-    reading: Reading, value: Tensor, leaf: Tensor, name: str, *, retain: bool
-) -> Tensor:
+def _gradient(reading: Reading, value: Tensor, leaf: Tensor, name: str, *, retain: bool) -> Tensor:
     """Gradient of the instances' values; instances do not influence each other."""
     if not value.requires_grad:
         raise AdapterError(
             f"logits must depend on features[{name!r}]; got logits without gradient. "
-            + _remedy(reading, _COMPUTE)
+            f"{_remedy(reading, _COMPUTE)}"
         )
     (gradient,) = torch.autograd.grad(value.sum(), leaf, retain_graph=retain, allow_unused=True)
     if gradient is None:
         raise AdapterError(
             f"logits must depend on features[{name!r}]; got no path between them. "
-            + _remedy(reading, _COMPUTE)
+            + (_CUT if isinstance(reading.model, TorchAdapter) else _COMPUTE)
         )
     return gradient
 
@@ -131,9 +133,8 @@ def _remedy(reading: Reading, otherwise: str) -> str:
     if not isinstance(reading.model, TorchAdapter):
         return otherwise
     return (
-        f"The forward of {type(reading.model.model).__name__} turns gradients off (torch.no_grad, "
-        "inference_mode or detach): take that out, such as a decorator @torch.no_grad(), or use "
-        "loo_correlation, which needs none."
+        f"The forward of {type(reading.model.model).__name__} turns gradients off "
+        "(torch.no_grad): take the decorator off, or use loo_correlation, which needs none."
     )
 
 

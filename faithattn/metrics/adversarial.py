@@ -14,6 +14,7 @@ from faithattn._checks import require_count
 from faithattn.adapters.affine import Affine, find_affine
 from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.rows import Rows
+from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
 from faithattn.adapters.view import AttentionView
 from faithattn.errors import AdapterError
 from faithattn.measures.divergence import jensen_shannon
@@ -150,9 +151,19 @@ def _change_of_chunk(reading: Reading, rows: Tensor) -> tuple[Tensor, Tensor]:
     if slope is None:
         raise AdapterError(
             "replay must be differentiable in the attention; got outputs that change with it but "
-            "carry no gradient. Keep the graph: no detach, no no_grad."
+            f"carry no gradient. {_remedy(reading)}"
         )
     return change.detach().T, slope.detach().transpose(0, 1)
+
+
+def _remedy(reading: Reading) -> str:
+    """What to do about a missing gradient: a module's author wrote no replay()."""
+    if not isinstance(reading.model, TorchAdapter):
+        return "Keep the graph: no detach, no no_grad."
+    return (
+        f"The forward of {type(reading.model.model).__name__} turns gradients off "
+        "(torch.no_grad, detach): take that out, or use permutation_test, which needs none."
+    )
 
 
 def _result(

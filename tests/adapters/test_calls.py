@@ -70,6 +70,26 @@ def test_an_error_of_the_visitor_passes_through() -> None:
         adapt(Plain()).run(IDS, attention={"attention": torch.ones(3, 3)})
 
 
+def test_a_failed_assertion_names_the_inputs() -> None:
+    layer = nn.TransformerEncoderLayer(4, 2, batch_first=True)
+    with pytest.raises(
+        AdapterError, match=r"got AssertionError: .* \(inputs float32 \(2, 5, 3\)\)"
+    ):
+        adapt(layer).run(torch.randn(2, 5, 3))
+    with pytest.raises(AdapterError, match=r"got AssertionError: too long \(inputs int64"):
+        adapt(Raising(AssertionError("too long"))).run(IDS)
+
+
+def test_a_failed_assertion_of_the_visitor() -> None:
+    def fails(weights: Tensor) -> Tensor:
+        raise AssertionError("odd")
+
+    with pytest.raises(
+        AdapterError, match=r"^attention\['attention'\] must be .*AssertionError fr"
+    ):
+        adapt(Plain()).run(IDS, attention={"attention": fails})
+
+
 def test_an_error_without_words() -> None:
     with pytest.raises(AdapterError, match=r"got ValueError:  \(inputs int64"):
         adapt(Raising(ValueError())).run(IDS)
@@ -150,6 +170,40 @@ def test_lengths_of_something_else() -> None:
     adapter = adapt(Counted(None), mask=lambda inputs: inputs[0] > 3)
     with pytest.raises(AdapterError, match="must not hold lengths that deletion cannot adjust"):
         leave_one_out_importance(adapter, (IDS, COUNTS))
+
+
+@pytest.mark.parametrize("kind", [Counted, Packed])
+def test_lengths_as_floats(kind: type[Counted]) -> None:
+    class Floats(kind):  # type: ignore[misc, valid-type]
+        def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+            return super().forward(ids, lengths.long())
+
+    inputs = (IDS, COUNTS.float())
+    for adapter in (adapt(Floats()), adapt(Floats(None), mask=by_length)):
+        torch.testing.assert_close(
+            leave_one_out_importance(adapter, inputs),
+            one_by_one(kind(), IDS),
+            rtol=1e-9,
+            atol=1e-12,
+        )
+
+
+def test_lengths_of_ids_without_a_padding_id() -> None:
+    message = r"lengths that deletion .* Or give the padding id, as in adapt\(model, mask=0\)\.$"
+    with pytest.raises(AdapterError, match=message):
+        leave_one_out_importance(adapt(Counted(None)), (IDS, COUNTS))
+    importance = leave_one_out_importance(adapt(Counted(None), mask=0), (IDS, COUNTS))
+    torch.testing.assert_close(importance, one_by_one(Counted(None), IDS))
+
+
+def test_positions_and_rows_that_are_not_there() -> None:
+    adapter = adapt(Plain())
+    with pytest.raises(TypeError, match="positions must be an int64 tensor; got list"):
+        adapter.remove(IDS, [0, 1, 2])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="positions must be real ones; got 3, which is padding"):
+        adapter.remove(IDS, torch.tensor([0, 3, 0]))
+    with pytest.raises(ValueError, match=r"rows must be numbers from 0 to 2, .*; got \[5\]"):
+        adapter.select(IDS, torch.tensor([5]))
 
 
 def test_a_mask_tensor_belongs_to_one_batch() -> None:

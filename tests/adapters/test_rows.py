@@ -371,7 +371,6 @@ ERRORS: list[tuple[int, AttentionView | None, type[Exception], str]] = [
     (2, AttentionView("b"), AdapterError, r"got 'b', and the sites are 'a' \(3, 6\)"),
     (4, AttentionView("a", heads=4), ValueError, r"view.heads must lie in 0..3 for site 'a'"),
     (4, AttentionView("a", heads=-5), ValueError, r"view.heads must lie in .* got \[-5\]"),
-    (4, AttentionView("a", heads=()), ValueError, r"view.heads must lie in .* got \[\]"),
     (4, AttentionView("a", heads=(1, -3)), ValueError, "must name each head once; got .1, -3"),
     (3, AttentionView("a", heads=1), ValueError, "view.heads must lie in 0..0"),
     (2, AttentionView("a", query=1), ValueError, "view.query must lie in 0..0"),

@@ -125,6 +125,13 @@ def test_options_that_are_no_functions() -> None:
         adapt(Plain(), logits="scores")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("option", ["site", "embedding"])
+def test_options_that_are_no_names(option: str) -> None:
+    for value in (3, ["embed"], Plain().embed):
+        with pytest.raises(TypeError, match=f"{option} must be a str, the path of a module; got"):
+            adapt(Plain(), **{option: value})
+
+
 def test_a_model_without_a_site() -> None:
     hidden = Submodule(by_hand)
     with pytest.raises(

@@ -45,6 +45,12 @@ T5 = sites(
 SHARED = {name: torch.empty(B, *SQUARE) for name in ("attention", "attention#1", "attention#2")}
 STEPS = {name: torch.empty(B, L) for name in ("attend", "attend#1", "attend#2")}
 PERCEIVER = sites("cross", (H, Q, L), "latents.0", DECODER, "latents.1", DECODER)
+# Block-sparse attention: calls on the first and the last few queries, the others have fewer keys.
+BLOCKS = {f"layers.{n}.self{call}": torch.empty(B, H, 3, L) for n in (0, 1) for call in ("", "#4")}
+UNEVEN = sites("a", (H, 5, L), "a#1", (H, 2, L))
+# One module at every layer, with a learned key, or asked for one query at a time.
+SHARED_KEY = {name: torch.empty(B, H, L, L + 1) for name in ("attention", "attention#1")}
+SINGLE = {name: torch.empty(B, H, 1, L) for name in ("self_attn", "self_attn#1")}
 WITH_POOLING = {**LAYERED, "pool": torch.empty(B, L)}
 LEARNED_KEY = {f"layers.{n}": torch.empty(B, H, L, L + 1) for n in range(2)}
 
@@ -75,6 +81,15 @@ CHOSEN: dict[str, tuple[dict[str, Tensor], AttentionView | None, list[str], str]
     ),
     "pooling is no layer": (WITH_POOLING, AttentionView.cls(), ["layers.2"], "layers.2, query 0"),
     "shared layers": (SHARED, AttentionView.cls(1), ["attention#1"], "attention#1, query 0"),
+    "shared layers, learned key": (
+        SHARED_KEY, AttentionView.cls(), ["attention#1"], "attention#1, query 0",
+    ),
+    "one query at a time": (
+        SINGLE, AttentionView.last_query(), ["self_attn#1"], "self_attn#1, last query",
+    ),
+    "a named block": (
+        BLOCKS, AttentionView("layers.1.self", query=0), ["layers.1.self"], "layers.1.self, query 0"
+    ),
     "learned key": (
         LEARNED_KEY, AttentionView.last_query(), ["layers.1"], "layers.1, last query",
     ),
@@ -192,6 +207,15 @@ def test_names_are_known_before_the_model_runs() -> None:
         assert view.names is None
 
 
+def test_no_heads_at_all() -> None:
+    for none in ((), [], range(0)):
+        with pytest.raises(
+            ValueError, match=r"heads must name at least one head; got .* Leave it "
+        ):
+            AttentionView("a", heads=none)
+    assert AttentionView("a", heads=range(2)).heads == range(2)
+
+
 def test_views_compare_and_hash() -> None:
     assert AttentionView(["a", "b"]) == AttentionView(("a", "b"))
     assert len({AttentionView.cls(), AttentionView.cls(-1), AttentionView.last_query()}) == 2
@@ -279,7 +303,21 @@ REFUSED: dict[str, tuple[dict[str, Tensor], Any, type[Exception], str]] = {
         LAYERED, AttentionView.cross(), AdapterError,
         r"model must have cross attention, .*; got 'layers.0' \(3, 2, 7, 7\), .* Choose with view=",
     ),
-    "no view": (LAYERED, "layers.0", TypeError, "view must be an AttentionView; got str. Use view"),
+    "first token of blocks": (
+        BLOCKS, AttentionView.cls(), AdapterError,
+        r"view must choose a layer of self attention that has all its queries in one site; got "
+        r"'layers.1.self' \(3, 2, 3, 7\), 'layers.1.self#4' \(3, 2, 3, 7\), whose numbers of "
+        r"queries are different .* a site: view=AttentionView\('layers.1.self#4', query=0\)\.$",
+    ),
+    "last token of blocks": (
+        BLOCKS, AttentionView.last_query(0), AdapterError, "has all its queries in one site; got",
+    ),
+    "uneven blocks": (
+        UNEVEN, AttentionView.cls(0), AdapterError, r"got 'a' \(3, 2, 5, 7\), 'a#1' \(3, 2, 2, 7\)",
+    ),
+    "no view": (
+        LAYERED, "layers.0", TypeError, "view must be an AttentionView or None; got str. Use view",
+    ),
 }  # fmt: skip
 
 

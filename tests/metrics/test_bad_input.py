@@ -12,7 +12,7 @@ import planted
 import pytest
 import torch
 from cases import make_case, questions, texts
-from torch import Tensor
+from torch import Tensor, nn
 
 from faithattn import (
     AdapterError,
@@ -217,6 +217,67 @@ def test_models_that_are_none(test: Any) -> None:
             TypeError, match=r"model must be a torch.nn.Module or have a run method"
         ):
             test(model, texts())
+
+
+@EACH
+def test_views_that_are_none(test: Any) -> None:
+    message = "view must be an AttentionView or None; got str. Use view=AttentionView"
+    model, inputs = planted.faithful()
+    for adapter in (model, nn.Linear(2, 2)):
+        with pytest.raises(TypeError, match=message):
+            test(adapter, inputs, view="cls")
+
+
+class Silent(nn.Module):
+    """Gradients are off in all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(9, 3)
+
+    @torch.no_grad()
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        weights = x.sum(-1).softmax(-1)
+        return (weights[..., None] * x**2).sum(1).sin()
+
+
+def test_models_that_turn_gradients_off() -> None:
+    ids = torch.tensor([[1, 2, 3, 4]])
+    off = r"The forward of Silent turns gradients off \(torch.no_grad"
+    for options in ({}, {"detach_attention": False}):
+        with pytest.raises(AdapterError, match=rf"^features\[.*{off}\): .* or use loo_correlation"):
+            gradient_correlation(Silent(), ids, **options)
+    with pytest.raises(AdapterError, match=rf"^replay must be differe.*{off}.* permutation_test"):
+        _attack(Silent(), ids)
+    assert loo_correlation(Silent(), ids).statistic.isfinite().all()
+    assert _permute(Silent(), ids).pvalue.isfinite().all()
+
+
+class Cut(nn.Module):
+    """Gradients are on, but end at the embeddings, or after them."""
+
+    def __init__(self, off: bool) -> None:
+        super().__init__()
+        self.embed, self.out, self.off = nn.Embedding(9, 3), nn.Linear(3, 2), off
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.off):
+            weights = x.sum(-1).softmax(-1)
+            return self.out((weights[..., None] * x.detach()).sum(1))
+
+
+def test_models_that_cut_the_gradient() -> None:
+    ids = torch.tensor([[1, 2, 3, 4]])
+    with pytest.raises(
+        AdapterError, match=r"got logits without gradient\. The forward of Cut turns"
+    ):
+        gradient_correlation(Cut(off=True), ids)
+    with pytest.raises(
+        AdapterError, match=r"got no path between them\. Take out .* such as detach"
+    ):
+        gradient_correlation(Cut(off=False), ids)
 
 
 @EACH
@@ -464,7 +525,7 @@ def test_a_later_run_that_breaks_the_contract() -> None:
 
 def test_a_view_must_be_a_view() -> None:
     model, inputs = planted.faithful()
-    with pytest.raises(TypeError, match="view must be an AttentionView; got str"):
+    with pytest.raises(TypeError, match="view must be an AttentionView or None; got str"):
         permutation_test(model, inputs, view="row")  # type: ignore[arg-type]
     for options in ({"heads": "a"}, {"heads": 0.5}, {"query": 0.5}, {"query": [0, 0]}):
         with pytest.raises(TypeError, match=r"(heads|query) must be an int"):

@@ -60,6 +60,7 @@ class Recorder:
         self._gradients = False  # on around the model, at the first mark
         self._toggled = False  # the model turned gradients on or off itself
         self._paused = False
+        self._heard = False
         self._listener = Listener(self._dispatch)
         self._outside = modes()
         self._thread = threading.get_ident()
@@ -116,6 +117,8 @@ class Recorder:
         Raises:
             Unrecordable: If there is none.
         """
+        if self.refused is None and self._marks and not self._hears():
+            self._refuse("Part of the model ran where its operations are not heard.")
         self.abandon()
         if self.refused is None and not self._marks:
             self.refused = "No attention was marked."
@@ -137,6 +140,12 @@ class Recorder:
     def abandon(self) -> None:
         """Stops listening. May be called at any time and more than once."""
         self._listener.stop()
+
+    def _hears(self) -> bool:
+        """Whether operations still arrive: what torch.compile has wrapped may end that."""
+        self._heard = False
+        torch.zeros(()).neg()
+        return self._heard
 
     def _check_mark(self, name: str, weights: Tensor) -> None:
         check_plain(weights)
@@ -160,6 +169,7 @@ class Recorder:
 
     def _dispatch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs an operation and records it if it depends on the attention."""
+        self._heard = True
         if self._paused or self.refused is not None:
             return func(*args, **kwargs)
         if isinstance(func, OpOverload) and traits(func).composite:

@@ -172,6 +172,8 @@ class Runner:
         """
         if request.only is None or request.alternatives == 0:
             return 0
+        if not self.plan.replayed.get(request.only, True):
+            return 0
         worth = operations_worth(self.plan, self.module, request.inputs, request.alternatives)
         return worth if worth > self.plan.too_long.get(_key(request), 0) else 0
 

@@ -28,6 +28,8 @@ class Plan:
         extras: By site, how many of its keys are no positions.
         follows: By site, whether its keys follow the length of the input.
         undecided: Sites that a further run told nothing about; it is not made again.
+        in_order: Sites whose instances were found in the order of the inputs, or tried in vain.
+        replayed: By sites, whether a replay was found to give what a whole forward does.
         too_long: By sites and shapes, a number of operations that recording takes more than.
         copied: Sites whose weights the model writes to or keeps, which get copies of them.
         places: Names of all calls of the run that ``views`` were learned in.
@@ -44,6 +46,8 @@ class Plan:
     extras: dict[str, Extras] = field(default_factory=dict)
     follows: dict[str, bool] = field(default_factory=dict)
     undecided: set[str] = field(default_factory=set)
+    in_order: set[str] = field(default_factory=set)
+    replayed: dict[Names, bool] = field(default_factory=dict)
     too_long: dict[Hashable, int] = field(default_factory=dict)
     copied: set[str] = field(default_factory=set)
     places: frozenset[str] = frozenset()

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from faithattn.adapters.inputs.deletion import check_positions, delete_positions
 from faithattn.adapters.inputs.masks import is_tokenizer, real_positions
@@ -15,15 +16,20 @@ from faithattn.adapters.inputs.source import tensor_at, with_special_tokens
 from faithattn.adapters.inputs.structure import select_rows
 from faithattn.adapters.interception.site import Site
 from faithattn.adapters.protocol import Run
+from faithattn.adapters.replay.agreement import agree
 from faithattn.adapters.replay.program import Program
 from faithattn.adapters.replay.refusal import Unrecordable
 from faithattn.adapters.torch_module.calls import Override, check_reached
+from faithattn.adapters.torch_module.dependence import dependent
 from faithattn.adapters.torch_module.features import removable, with_feature
+from faithattn.adapters.torch_module.order import (
+    require_instances_in_order,
+    require_positions_in_order,
+)
 from faithattn.adapters.torch_module.passes import Request, Runner
 from faithattn.adapters.torch_module.runs import positions_of, shown, supports_of
 from faithattn.adapters.torch_module.sites import described_sites, settled, used_sites
 from faithattn.adapters.view import AttentionView
-from faithattn.errors import AdapterError
 
 MaskRule = Callable[[Any], Tensor] | Tensor | int
 
@@ -132,8 +138,11 @@ class TorchAdapter:
         done, used, embedded = with_feature(self._runner, done, used)
         check_reached("attention", attention, {each.place.name for each in done.seen})
         check_reached("features", features, {each.name for each in embedded})
-        _check_depends(done.program)
+        done = dependent(self._runner, done)
         positions = positions_of(done, used, embedded, self._options.mask, self._runner.plan)
+        require_instances_in_order(self._runner, done, used)
+        if not attention:
+            require_positions_in_order(used, positions.real[used[0].place.name])
         values = {each.name: each.value for each in embedded}
         state = State(
             done.request,
@@ -165,7 +174,9 @@ class TorchAdapter:
             recorded = state.program is not None
         if recorded:
             try:
-                return state.program(attention)  # type: ignore[no-any-return]
+                logits = state.program(attention)
+                self._require_replayed(state, names, attention, logits)
+                return logits  # type: ignore[no-any-return]
             except Unrecordable as reason:
                 state.program, state.refusal = None, str(reason)
         alternatives = [{name: each[k] for name, each in attention.items()} for k in range(count)]
@@ -273,6 +284,22 @@ class TorchAdapter:
             continuous=plan.continuous.get(only),
         )
 
+    def _require_replayed(
+        self, state: State, names: frozenset[str], attention: Mapping[str, Tensor], logits: Tensor
+    ) -> None:
+        """Raises Unrecordable if a whole forward gives something else; tried once a model."""
+        known = self._runner.plan.replayed
+        if names in known or is_functorch_wrapped_tensor(logits):
+            return
+        with torch.no_grad():
+            last = {name: each[-1].detach() for name, each in attention.items()}
+            same = agree(self._decode(state, last), logits[-1].detach())
+        if not same:
+            known[names] = False
+            raise Unrecordable("A whole forward gives other logits than the replay.")
+        if len(logits) > 1 and not agree(logits[0].detach(), logits[-1].detach()):
+            known[names] = True  # else nothing is known: the alternatives change nothing
+
     def _record(self, state: State, names: frozenset[str], count: int) -> None:
         """Runs the model once more to record what depends on these sites."""
         kept = {name: each for name, each in state.request.attention.items() if name not in names}
@@ -283,7 +310,7 @@ class TorchAdapter:
             return
         done = self._runner.forward(request, state.size)
         check_reached("attention", dict.fromkeys(names), {each.place.name for each in done.seen})
-        _check_depends(done.program)
+        done = dependent(self._runner, done)
         state.program, state.refusal = done.program, done.refusal
 
     def _decode(self, state: State, attention: Mapping[str, Tensor]) -> Tensor:
@@ -302,12 +329,3 @@ class TorchAdapter:
 def _changes(view: AttentionView | None) -> bool:
     """Whether a view holds a tensor, which belongs to one batch."""
     return view is not None and isinstance(view.query, Tensor)
-
-
-def _check_depends(program: Program | None) -> None:
-    """Raises for a site whose weights never reach the logits."""
-    if program is not None and set(program.unused) == set(program.inputs):
-        raise AdapterError(
-            "logits must depend on the attention; got none that does on "
-            f"{', '.join(map(repr, program.inputs))}. Name the site that the model uses."
-        )

@@ -92,15 +92,16 @@ def test_deletion_edits_ids_and_masks_at_any_depth() -> None:
     assert torch.equal(shorter["sums"], IDS.sum(1)) and shorter["n"] == 4
 
 
-@pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.uint8])
+LENGTH_TYPES = [torch.int64, torch.int32, torch.uint8, torch.float32, torch.float64, torch.bfloat16]
+
+
+@pytest.mark.parametrize("kind", LENGTH_TYPES)
 def test_lengths_become_one_less(kind: torch.dtype) -> None:
     lengths = COUNTS.to(kind)
     for inputs in ((IDS, lengths), (IDS, lengths[:, None])):
         _, fewer = delete_positions(inputs, AT, REAL)
         assert fewer.dtype == kind and fewer.shape == inputs[1].shape
         assert fewer.flatten().tolist() == [3, 1, 2]
-    _, fewer = delete_positions((IDS, lengths), torch.tensor([1, 3, 2]), REAL)
-    assert fewer.tolist() == [3, 2, 2]  # nothing real was deleted from the second row
 
 
 def test_lists_of_lengths() -> None:
@@ -117,17 +118,33 @@ def test_lists_of_lengths() -> None:
 @pytest.mark.parametrize("lengths", [[3, 2, 3], [1, 1, 1], [4, 4, 4]])
 def test_lengths_that_cannot_be_adjusted(lengths: list[int]) -> None:
     message = r"hold lengths that deletion cannot adjust; got n: int64 \(3,\)\. Write an adapter wi"
-    with pytest.raises(AdapterError, match=message):
+    with pytest.raises(AdapterError, match=message) as known:
         delete_positions({"ids": IDS, "n": torch.tensor(lengths)}, AT, REAL)
+    assert "padding id" not in str(known.value)
 
 
 @pytest.mark.parametrize("values", [[0, 1, 2], [5, 1, 2], [-1, 1, 1]])
 def test_numbers_that_are_no_lengths_stay(values: list[int]) -> None:
     kept = torch.tensor(values)
     assert torch.equal(delete_positions((IDS, kept), AT, REAL)[1], kept)
-    labels = {"ids": IDS, "labels": torch.ones(3, dtype=torch.int64), "x": COUNTS.float()}
-    shorter = delete_positions(labels, AT, REAL)
-    assert shorter["labels"] is labels["labels"] and shorter["x"] is labels["x"]
+    labels = {"ids": IDS, "labels": torch.ones(3, dtype=torch.int64)}
+    assert delete_positions(labels, AT, REAL)["labels"] is labels["labels"]
+
+
+def test_floats_that_are_no_lengths_stay() -> None:
+    kept = {
+        "labels": COUNTS.float(),
+        "x": COUNTS + 0.5,
+        "y": torch.tensor([[3.0], [2.0], [3.0]]),
+        "z": torch.tensor([torch.nan, 2.0, 3.0]),
+    }
+    shorter = delete_positions({"ids": IDS, **kept}, AT, REAL)
+    assert all(shorter[name] is each for name, each in kept.items())
+    one = (IDS[:, :1], REAL[:, :1].float())  # marks of one position, not lengths
+    assert delete_positions(one, AT * 0, REAL[:, :1])[1].shape == (3, 0)
+    full, other = torch.tensor([4.0, 4, 4]), other_text().masked_fill(other_text() == 0, 1)
+    with pytest.raises(AdapterError, match="lengths that deletion cannot adjust"):
+        delete_positions((IDS, other, full, full.clone()), AT, torch.ones_like(REAL), ids=IDS)
 
 
 OTHERS: dict[str, Tensor] = {
@@ -261,8 +278,8 @@ def test_only_the_text_that_is_meant() -> None:
         first, second = delete_positions((IDS, other), AT, REAL, **told)
         assert first.tolist() == SHORTER and second is other
     real = other != 0
-    first, second = delete_positions((IDS, other), AT, real, ids=other)
-    assert first is IDS and second.tolist() == [[9, 7, 6], [5, 3, 2], [7, 7, 0]]
+    first, second = delete_positions((IDS, other), torch.ones_like(AT), real, ids=other)
+    assert first is IDS and second.tolist() == [[9, 7, 6], [5, 3, 2], [7, 0, 0]]
     named = {"input_ids_a": IDS, "mask_a": REAL, "input_ids_b": other, "mask_b": torch.ones(3, 4)}
     shorter = delete_positions(named, AT, REAL, ids=IDS)
     assert shorter["mask_a"].shape == (3, 3) and shorter["mask_b"] is named["mask_b"]
@@ -374,3 +391,23 @@ def test_deleting_the_only_position() -> None:
 def test_positions_that_are_not_there(positions: list[int]) -> None:
     with pytest.raises(ValueError, match="positions must name one of 4 positions for each of 3"):
         delete_positions(IDS, torch.tensor(positions), REAL)
+
+
+def test_padding_is_not_deleted() -> None:
+    message = "positions must be real ones; got 3, which is padding in row 1. Choose positions wh"
+    with pytest.raises(ValueError, match=message):
+        delete_positions(IDS, torch.tensor([3, 3, 2]), REAL)
+
+
+@pytest.mark.parametrize("positions", [[0, 1, 2], None, torch.ones(3), REAL[:, 0]])
+def test_positions_of_another_kind(positions: object) -> None:
+    with pytest.raises(TypeError, match=r"positions must be an int64 tensor; got .* Use torch.ten"):
+        delete_positions(IDS, positions, REAL)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("positions", [torch.tensor(1), torch.tensor([[0], [1], [2]])])
+def test_positions_of_another_shape(positions: Tensor) -> None:
+    with pytest.raises(
+        ValueError, match=r"positions must have shape \(B,\), one for each row; got"
+    ):
+        delete_positions(IDS, positions, REAL)

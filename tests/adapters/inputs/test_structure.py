@@ -52,6 +52,25 @@ def test_rows_of_something_else() -> None:
         select_rows(SimpleNamespace(ids=IDS), ROWS)
 
 
+@pytest.mark.parametrize("rows", [[5], [-1], [0, 3]])
+def test_rows_that_are_not_there(rows: list[int]) -> None:
+    for inputs in (IDS, {"ids": IDS, "lengths": [4, 2, 3]}):
+        with pytest.raises(
+            ValueError, match=r"rows must be numbers from 0 to 2, .*; got \[.*\]\. N"
+        ):
+            select_rows(inputs, torch.tensor(rows))
+
+
+def test_rows_of_another_kind() -> None:
+    for rows in ([0, 1], torch.tensor([0.0]), torch.tensor([True, False, True])):
+        with pytest.raises(
+            TypeError, match=r"rows must be an int64 tensor; got .* Use torch\.tens"
+        ):
+            select_rows(IDS, rows)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"rows must be numbers from 0 to 2, shape \(n,\); got 1"):
+        select_rows(IDS, torch.tensor(1))
+
+
 def test_rows_of_what_has_no_instances() -> None:
     places = torch.arange(6)
     ids = torch.arange(24).view(4, 6)
