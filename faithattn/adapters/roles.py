@@ -129,7 +129,7 @@ def _self(attention: Mapping[str, Tensor], choice: Choice) -> str:
         raise AdapterError(
             "view must choose a layer of self attention that has all its queries in one site; got "
             f"{listing(calls)}, whose numbers of queries are different from each other or from "
-            f"the number of keys. Name a site: view=AttentionView({name!r}, query=0)."
+            f"the number of keys. Name a site: view=AttentionView({next(iter(calls))!r}, query=0)."
         )
     return name
 
