@@ -16,7 +16,7 @@ _RUN = 500e-6  # what a run costs however small the model is
 _CALLED = 20e-6  # what a module calls
 _MULTIPLIED = 4e-11  # a multiplication and addition
 _FEWEST = 10  # operations that may lie between attention and logits, else there is no point
-_SHARE = 0.1  # of the whole forwards, estimated low, that recording may cost
+_SHARE = 0.15  # of the whole forwards, estimated low, that recording may cost
 _PIXELS = 256  # of a usual patch
 
 
