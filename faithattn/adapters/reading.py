@@ -154,9 +154,14 @@ def chosen_feature(reading: Reading) -> tuple[str, Tensor]:
                 f"and the features are {_named(features)}."
             )
         return view.feature, features[view.feature]
+    told = getattr(reading.run.state, "feature_of", {})
+    own = {told.get(site) for site in reading.rows.attention}
     length = reading.rows.mask.shape[1]
     fitting = {name: value for name, value in features.items() if value.shape[1] == length}
-    for found in (features, fitting):
+    named = {name: value for name, value in features.items() if name in own}
+    if None in own:
+        named = {}
+    for found in (features, named, fitting):
         if len(found) == 1:
             return next(iter(found.items()))
     raise AdapterError(

@@ -70,8 +70,10 @@ def removable(plan: Plan, only: Iterable[str], inputs: Any) -> Source:
         if len(names) == 1 and value is not None and value.ndim > 1:
             ids = None if value.is_floating_point() else value
             return replace(source, ids=ids, length=value.shape[1])
+    got = f"features {sorted(plan.sources) or 'none'} that come from elsewhere"
+    if len(names) > 1:
+        got = f"several, {sorted(names)}, of which any may be meant"
     raise AdapterError(
-        "model must take the positions as ids or a continuous input, for a deletion; got "
-        f"features {sorted(plan.sources) or 'none'} that come from elsewhere. "
+        f"model must take the positions as ids or a continuous input, for a deletion; got {got}. "
         "Name another removal such as 'zero_embedding', or write an adapter with remove()."
     )

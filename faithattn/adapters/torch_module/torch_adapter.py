@@ -53,6 +53,7 @@ class State:
         size: Number of instances.
         features: Its features.
         real: By site, which positions are no padding.
+        feature_of: By site, the feature whose positions are its keys, where that is known.
         places: Names of all calls that were come by.
         program: What depends on the attention, once it is recorded.
         refusal: Why it could not be recorded.
@@ -62,6 +63,7 @@ class State:
     size: int
     features: Mapping[str, Tensor]
     real: Mapping[str, Tensor]
+    feature_of: Mapping[str, str]
     places: frozenset[str]
     program: Program | None
     refusal: str
@@ -149,6 +151,7 @@ class TorchAdapter:
             done.size,
             values,
             positions.real,
+            dict(self._runner.plan.feature_of),
             done.places,
             done.program,
             done.refusal,

@@ -69,12 +69,13 @@ def test_attention_to_the_second_text(questions: Tensor, shared: bool, kind: str
     check_adapter(adapter, inputs)
 
 
+@pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("questions", [QUESTIONS, LONG_QUESTIONS])
-def test_importance_is_that_of_the_attended_text(questions: Tensor) -> None:
+def test_importance_is_that_of_the_attended_text(questions: Tensor, named: bool) -> None:
+    """Where both texts are as long, their padding tells which is attended to."""
     model, inputs = Asked(), (IDS, questions)
     real = questions != 0
-    same = questions.shape == IDS.shape
-    view = AttentionView("attention", feature="asked") if same else None
+    view = AttentionView("attention", feature="asked") if named else None
     found = gradient_correlation(model, inputs, view=view, detach_attention=False)
     for row in range(3):
         alone = slice(row, row + 1)
