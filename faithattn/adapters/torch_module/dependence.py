@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from faithattn.adapters.replay.agreement import agree
-from faithattn.adapters.torch_module.passes import Pass, Runner
+from faithattn.adapters.torch_module.passes import Runner
+from faithattn.adapters.torch_module.request import Pass
 from faithattn.errors import AdapterError
 
 

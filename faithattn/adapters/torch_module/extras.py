@@ -14,7 +14,8 @@ from faithattn.adapters.inputs.source import tensor_at
 from faithattn.adapters.inputs.structure import select_rows
 from faithattn.adapters.interception.layout import Extras
 from faithattn.adapters.torch_module.forward import Embedded, Seen
-from faithattn.adapters.torch_module.passes import Pass, Runner, source_of
+from faithattn.adapters.torch_module.passes import Runner
+from faithattn.adapters.torch_module.request import Pass, source_of
 from faithattn.adapters.torch_module.runs import shown
 from faithattn.errors import AdapterError
 

@@ -10,8 +10,9 @@ import torch
 
 from faithattn.adapters.inputs.source import Source, paths, tensor_at
 from faithattn.adapters.torch_module.forward import Embedded, Seen
-from faithattn.adapters.torch_module.passes import Pass, Runner
+from faithattn.adapters.torch_module.passes import Runner
 from faithattn.adapters.torch_module.plan import Plan
+from faithattn.adapters.torch_module.request import Pass
 from faithattn.adapters.torch_module.runs import shown
 from faithattn.adapters.torch_module.sites import used_sites
 from faithattn.errors import AdapterError

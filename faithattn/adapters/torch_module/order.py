@@ -11,7 +11,8 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 
 from faithattn.adapters.inputs.structure import select_rows
 from faithattn.adapters.torch_module.forward import Seen
-from faithattn.adapters.torch_module.passes import Pass, Runner
+from faithattn.adapters.torch_module.passes import Runner
+from faithattn.adapters.torch_module.request import Pass
 from faithattn.adapters.torch_module.runs import shown
 from faithattn.errors import AdapterError
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,14 +11,10 @@ from torch import Tensor, nn
 
 from faithattn.adapters.inputs.masks import is_tokenizer, known_real
 from faithattn.adapters.inputs.source import (
-    Path,
-    Source,
-    find_path,
-    paths,
     replaced_at,
     tensor_at,
 )
-from faithattn.adapters.inputs.structure import batch_size, described, select_rows, tensors_of
+from faithattn.adapters.inputs.structure import batch_size, described, select_rows
 from faithattn.adapters.interception.guards import eager
 from faithattn.adapters.interception.layout import Axes, compare_axes
 from faithattn.adapters.interception.tap import Tap
@@ -27,66 +23,13 @@ from faithattn.adapters.replay.program import Program
 from faithattn.adapters.replay.recorder import Recorder
 from faithattn.adapters.replay.refusal import Unrecordable
 from faithattn.adapters.state import evaluating
-from faithattn.adapters.torch_module.calls import Call, Override, called, feature, logits_of
-from faithattn.adapters.torch_module.choice import choose_features
-from faithattn.adapters.torch_module.forward import Embedded, Forward, Seen
+from faithattn.adapters.torch_module.calls import Call, called, feature, logits_of
+from faithattn.adapters.torch_module.forward import Embedded, Forward
 from faithattn.adapters.torch_module.plan import Plan
+from faithattn.adapters.torch_module.request import Pass, Request, input_name, source_of
 from faithattn.adapters.torch_module.tokens import TokenLogits
 from faithattn.adapters.torch_module.worth import operations_worth
 from faithattn.errors import AdapterError
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a pass is asked for.
-
-    Attributes:
-        inputs: What the model is called with.
-        only: Names of the sites to look at; None for all.
-        attention: Replacements by site.
-        features: Replacements by feature.
-        alternatives: How many are to be replayed at the sites ``only``; what
-            depends on them is recorded if that is worth it.
-        outputs: Submodules whose output may be the attention or the feature.
-        mask: The caller's rule for masks, which tells the last real token.
-        tokens: Which of the results (B, L, E) is the feature, if none is embedded.
-        continuous: The way to the input that is the feature, if one is.
-        search: Whether to note the results (B, L, E) for a choice among them.
-    """
-
-    inputs: Any
-    only: frozenset[str] | None = None
-    attention: Mapping[str, Override] = field(default_factory=dict)
-    features: Mapping[str, Tensor] = field(default_factory=dict)
-    alternatives: int = 0
-    outputs: tuple[str, ...] = ()
-    mask: Any = None
-    tokens: int | None = None
-    continuous: Path | None = None
-    search: bool = False
-
-
-@dataclass(frozen=True)
-class Pass:
-    """What one pass gave."""
-
-    request: Request
-    size: int
-    logits: Tensor
-    seen: list[Seen]
-    found: list[Embedded]
-    shapes: list[tuple[int, ...]]
-    places: frozenset[str]
-    program: Program | None
-    refusal: str
-
-    def features(self, name: str | None) -> list[Embedded]:
-        """The features among what was embedded, looked for once."""
-        if name not in self._features:
-            self._features[name] = choose_features(name, self.found, self.request.inputs)
-        return self._features[name]
-
-    _features: dict[str | None, list[Embedded]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -150,7 +93,7 @@ class Runner:
             if recorder is not None:
                 recorder.abandon()
                 if recorder.exceeded:
-                    self.plan.too_long[_key(request)] = self.worth(request)
+                    self.plan.too_long[request.key()] = self.worth(request)
         del returned
         needed = tap.copies_needed()
         if needed:
@@ -175,7 +118,7 @@ class Runner:
         if not self.plan.replayed.get(request.only, True):
             return 0
         worth = operations_worth(self.plan, self.module, request.inputs, request.alternatives)
-        return worth if worth > self.plan.too_long.get(_key(request), 0) else 0
+        return worth if worth > self.plan.too_long.get(request.key(), 0) else 0
 
     def _feature_output(self, parts: Mapping[str, nn.Module]) -> str | None:
         """The submodule whose output is the feature, where that is no embedding."""
@@ -279,27 +222,6 @@ class Runner:
             if len(here) < 2:
                 learned[embedded.name] = Axes(here[0] if here else -1)
         return {name: axes for name, axes in learned.items() if axes is not None}
-
-
-def _key(request: Request) -> Hashable:
-    """What the number of operations after some sites depends on."""
-    return request.only, tuple(each.shape for each in tensors_of(request.inputs))
-
-
-def source_of(embedded: Embedded, inputs: Any, taken: set[Any]) -> Source:
-    """Where the positions of a feature come from."""
-    ids = embedded.ids
-    if ids is None:
-        ways = [path for path, _ in paths(inputs) if input_name(path) == embedded.name]
-        path = ways[0] if ways else None
-    else:
-        path = find_path(inputs, ids, taken)
-    return Source(embedded.name, embedded.value.shape[1], ids, embedded.padding, path)
-
-
-def input_name(path: tuple[Any, ...]) -> str:
-    """The name of a continuous input as a feature."""
-    return ".".join(map(str, path)) or "inputs"
 
 
 def _require_last_real(mask: Any, length: int) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 from faithattn.adapters.inputs.masks import find_mask, real_positions, told_masks
 from faithattn.adapters.inputs.source import Source
 from faithattn.adapters.torch_module.forward import Embedded, Seen
-from faithattn.adapters.torch_module.passes import Pass, source_of
 from faithattn.adapters.torch_module.plan import Plan
+from faithattn.adapters.torch_module.request import Pass, source_of
 from faithattn.errors import AdapterError
 
 

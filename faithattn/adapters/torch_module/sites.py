@@ -24,7 +24,8 @@ from faithattn.adapters.torch_module.choice import (
 )
 from faithattn.adapters.torch_module.extras import find_extras
 from faithattn.adapters.torch_module.forward import Embedded, Seen
-from faithattn.adapters.torch_module.passes import Pass, Request, Runner, source_of
+from faithattn.adapters.torch_module.passes import Runner
+from faithattn.adapters.torch_module.request import Pass, Request, source_of
 from faithattn.errors import AdapterError
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
 
 from faithattn.adapters.inputs.deletion import check_positions, delete_positions
 from faithattn.adapters.inputs.masks import is_tokenizer, real_positions
@@ -16,9 +15,7 @@ from faithattn.adapters.inputs.source import tensor_at, with_special_tokens
 from faithattn.adapters.inputs.structure import select_rows
 from faithattn.adapters.interception.site import Site
 from faithattn.adapters.protocol import Run
-from faithattn.adapters.replay.agreement import agree
-from faithattn.adapters.replay.program import Program
-from faithattn.adapters.replay.refusal import Unrecordable
+from faithattn.adapters.torch_module.alternatives import State, replayed
 from faithattn.adapters.torch_module.calls import Override, check_reached
 from faithattn.adapters.torch_module.dependence import dependent
 from faithattn.adapters.torch_module.features import removable, with_feature
@@ -26,7 +23,8 @@ from faithattn.adapters.torch_module.order import (
     require_instances_in_order,
     require_positions_in_order,
 )
-from faithattn.adapters.torch_module.passes import Request, Runner
+from faithattn.adapters.torch_module.passes import Runner
+from faithattn.adapters.torch_module.request import Request
 from faithattn.adapters.torch_module.runs import positions_of, shown, supports_of
 from faithattn.adapters.torch_module.sites import described_sites, settled, used_sites
 from faithattn.adapters.view import AttentionView
@@ -42,31 +40,6 @@ class Options:
     mask: MaskRule | None
     embedding: str | None
     output: str
-
-
-@dataclass
-class State:
-    """What replay needs of a run.
-
-    Attributes:
-        request: What the run was asked for.
-        size: Number of instances.
-        features: Its features.
-        real: By site, which positions are no padding.
-        feature_of: By site, the feature whose positions are its keys, where that is known.
-        places: Names of all calls that were come by.
-        program: What depends on the attention, once it is recorded.
-        refusal: Why it could not be recorded.
-    """
-
-    request: Request
-    size: int
-    features: Mapping[str, Tensor]
-    real: Mapping[str, Tensor]
-    feature_of: Mapping[str, str]
-    places: frozenset[str]
-    program: Program | None
-    refusal: str
 
 
 class TorchAdapter:
@@ -165,25 +138,10 @@ class TorchAdapter:
 
         Raises:
             AdapterError: If the logits do not depend on the attention.
-            ValueError: If ``attention`` names no site.
+            TypeError: If ``state`` is not that of a run.
+            ValueError: If ``attention`` names no site, or holds no alternatives.
         """
-        if not attention:
-            raise ValueError("attention must name a site to replace; got none. Pass one tensor.")
-        count = next(iter(attention.values())).shape[0]
-        names = frozenset(attention)
-        recorded = state.program is not None and frozenset(state.program.inputs) == names
-        if not recorded and not state.refusal and count > 1:
-            self._record(state, names, count)
-            recorded = state.program is not None
-        if recorded:
-            try:
-                logits = state.program(attention)
-                self._require_replayed(state, names, attention, logits)
-                return logits  # type: ignore[no-any-return]
-            except Unrecordable as reason:
-                state.program, state.refusal = None, str(reason)
-        alternatives = [{name: each[k] for name, each in attention.items()} for k in range(count)]
-        return torch.stack([self._decode(state, each) for each in alternatives])
+        return replayed(self._runner, state, attention)
 
     def replayed_by(self, state: Any) -> str:
         """How alternatives are computed: ``"recorded"`` or ``"whole forwards"``."""
@@ -286,47 +244,6 @@ class TorchAdapter:
             tokens=plan.tokens.get(only),
             continuous=plan.continuous.get(only),
         )
-
-    def _require_replayed(
-        self, state: State, names: frozenset[str], attention: Mapping[str, Tensor], logits: Tensor
-    ) -> None:
-        """Raises Unrecordable if a whole forward gives something else; tried once a model."""
-        known = self._runner.plan.replayed
-        if names in known or is_functorch_wrapped_tensor(logits):
-            return
-        with torch.no_grad():
-            last = {name: each[-1].detach() for name, each in attention.items()}
-            same = agree(self._decode(state, last), logits[-1].detach())
-        if not same:
-            known[names] = False
-            raise Unrecordable("A whole forward gives other logits than the replay.")
-        if len(logits) > 1 and not agree(logits[0].detach(), logits[-1].detach()):
-            known[names] = True  # else nothing is known: the alternatives change nothing
-
-    def _record(self, state: State, names: frozenset[str], count: int) -> None:
-        """Runs the model once more to record what depends on these sites."""
-        kept = {name: each for name, each in state.request.attention.items() if name not in names}
-        request = replace(
-            state.request, only=names, attention=kept, features=state.features, alternatives=count
-        )
-        if self._runner.worth(request) == 0:
-            return
-        done = self._runner.forward(request, state.size)
-        check_reached("attention", dict.fromkeys(names), {each.place.name for each in done.seen})
-        done = dependent(self._runner, done)
-        state.program, state.refusal = done.program, done.refusal
-
-    def _decode(self, state: State, attention: Mapping[str, Tensor]) -> Tensor:
-        """Logits of one alternative, from a run of the whole model."""
-        request = replace(
-            state.request,
-            attention={**state.request.attention, **attention},
-            features=state.features,
-            alternatives=0,
-        )
-        done = self._runner.forward(request, state.size)
-        check_reached("attention", attention, {each.place.name for each in done.seen})
-        return done.logits
 
 
 def _changes(view: AttentionView | None) -> bool:
