@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from faithattn.adapters.interception import kernels
+from faithattn.adapters.interception.fused import attended
 from faithattn.adapters.interception.guards import refuse_recomputed
 from faithattn.adapters.interception.lent import Lent
 from faithattn.adapters.interception.naming import Naming
@@ -32,7 +33,6 @@ from faithattn.adapters.interception.watcher import Place as Place
 from faithattn.adapters.interception.watcher import Watcher
 from faithattn.adapters.parts import Parts
 from faithattn.adapters.replay.refusal import READS
-from faithattn.errors import AdapterError
 
 _local = threading.local()
 
@@ -156,39 +156,7 @@ class Tap(TorchFunctionMode):
         place = self._place("multi_head" if self._heads else "sdpa")
         if not self._wants(place):
             return func(*args, **kwargs)  # type: ignore[no-any-return]
-        return self._explicit(place, *args, **kwargs)
-
-    def _explicit(
-        self,
-        place: Place,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        """scaled_dot_product_attention with its weights shown to the watcher."""
-        if query.is_nested or key.is_nested:
-            raise AdapterError(
-                f"attention must be computed on plain tensors; got nested ones in {place.name!r} "
-                f"({place.where}). Run the model with padding and a mask."
-            )
-        query, key, value, attn_mask = kernels.as_autocast(query, key, value, attn_mask)
-        if enable_gqa:
-            key, value = kernels.repeat_heads(query, key), kernels.repeat_heads(query, value)
-        weights = kernels.sdpa_weights(query, key, attn_mask, is_causal, scale)
-        shape = weights.detach()
-
-        def support() -> Tensor:
-            return kernels.sdpa_support(shape, attn_mask, is_causal)
-
-        used = self._watcher.weights(place, weights, -1, support)
-        if dropout_p > 0:
-            used = F.dropout(used, dropout_p)
-        return torch.matmul(used.to(value.dtype), value)
+        return attended(self._watcher, place, *args, **kwargs)
 
     def _multi_head(self, _func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
         """Runs the function with the mode on, so that its own softmax or kernel is seen."""
