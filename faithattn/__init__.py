@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         total_variation_distance,
     )
     from faithattn.measures.draws import permute_attention
+    from faithattn.measures.exact import exact_adversary
     from faithattn.measures.groups import aggregate_scores, patch_groups, word_groups
     from faithattn.measures.rank import (
         RankCorrelation,
@@ -69,6 +70,7 @@ __all__ = [
     "adversarial_attention",
     "aggregate_scores",
     "check_adapter",
+    "exact_adversary",
     "gradient_correlation",
     "gradient_importance",
     "jensen_shannon_divergence",
@@ -114,6 +116,7 @@ _HOMES = {
         "total_variation_distance",
     ],
     "measures.draws": ["permute_attention"],
+    "measures.exact": ["exact_adversary"],
     "measures.groups": ["aggregate_scores", "patch_groups", "word_groups"],
     "measures.rank": ["RankCorrelation", "kendall_tau", "rank_correlation", "top_k_kendall"],
     "metrics.adversarial": ["adversarial_attention"],
