@@ -140,10 +140,13 @@ def _slab(logit: Tensor, rest: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
 
 def _gain(share: Tensor, weight: Tensor) -> Tensor:
     """What weight on a position adds to the divergence, ln(2) / 2 where nothing lies anywhere."""
-    middle = (share + weight) / 2
-    half = (torch.special.xlogy(share, share) + torch.special.xlogy(weight, weight)) / 2
-    gain: Tensor = half - torch.special.xlogy(middle, middle) - weight * _HALF_LN2
-    return gain
+    half = (_xlogx(share) + _xlogx(weight)) / 2
+    return half - _xlogx((share + weight) / 2) - weight * _HALF_LN2
+
+
+def _xlogx(x: Tensor) -> Tensor:
+    """Products x ln x, 0 at 0; quicker than xlogy, which is not vectorised."""
+    return x * x.clamp_min(torch.finfo(x.dtype).tiny).log()
 
 
 def _problems(
