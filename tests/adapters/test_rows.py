@@ -126,10 +126,10 @@ def test_rows_and_override_agree_with_a_slow_loop(
         generator = torch.Generator().manual_seed(1)
         support = {"a": torch.rand(SHAPES[ndim], generator=generator) < 0.6}
     run = make_run(ndim, support=support)
-    compare(run, choose_rows(run, view), chosen_places(run, view, ["a"]))
+    assert_rows_as_in_a_loop(run, choose_rows(run, view), chosen_places(run, view, ["a"]))
 
 
-def compare(run: Run, rows: Rows, places: Places) -> None:
+def assert_rows_as_in_a_loop(run: Run, rows: Rows, places: Places) -> None:
     conditional, mass = slow_rows(run, places)
     torch.testing.assert_close(rows.conditional, conditional)
     torch.testing.assert_close(rows.mass, mass)
@@ -171,7 +171,7 @@ def test_rows_of_several_sites_follow_each_other(
     run = self_attention(3, real=REAL if known else None, support=support if limited else None)
     if view.query is None and known:  # all rows that are no padding: tested below
         view = AttentionView(view.site, view.heads, torch.tensor([2, 3, 4]))
-    compare(run, choose_rows(run, view), chosen_places(run, view, sites))
+    assert_rows_as_in_a_loop(run, choose_rows(run, view), chosen_places(run, view, sites))
 
 
 def test_queries_that_are_padding_take_no_part() -> None:

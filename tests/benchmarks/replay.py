@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -69,54 +69,56 @@ def _everything(size: int, length: int) -> list[Case]:
 
 
 def _row(case: Case, layer: int, count: int, repeats: int, goal: float) -> Row:
-    """Ours: the run itself, the recording, ``count`` alternatives of one site.
-
-    The baseline is ``count`` bare forwards; ten of them stand for all.
-    """
+    """The run itself, the recording and the alternatives of one site beside as many forwards."""
     few = min(count, 10)
-    with torch.no_grad():
-        subject = _Subject(case, layer, count)
-        row = compared(
-            "",
-            subject.replay,
-            lambda: [case.forward() for _ in range(few)],
-            repeats,
-            f"{count} bare forwards",
-            goal,
-            times=count / few,
-        )
-    return replace(row, task=subject.task)
+    return _measured(
+        _Subject(case, layer, count),
+        lambda _: [case.forward() for _ in range(few)],
+        repeats,
+        f"{count} bare forwards",
+        goal,
+        count / few,
+    )
 
 
 def _against_whole(case: Case, layer: int, count: int, *, repeats: int) -> Row:
     """Beside as many whole forwards that put the alternatives in, and the run itself."""
     few = min(count, 10)
-    with torch.no_grad():
-        subject = _Subject(case, layer, count)
-        row = compared(
-            "",
-            subject.replay,
-            lambda: subject.put_in(few),
-            repeats,
-            f"{count} + 1 whole forwards",
-            1.1,
-            times=(count + 1) / (few + 1),
-        )
-    return replace(row, task=subject.task)
+    return _measured(
+        _Subject(case, layer, count),
+        lambda subject: subject.put_in(few),
+        repeats,
+        f"{count} + 1 whole forwards",
+        1.1,
+        (count + 1) / (few + 1),
+    )
 
 
 def _against_bare(case: Case, layer: int, count: int, *, repeats: int) -> Row:
     """Beside as many bare forwards, and one for the run itself."""
     few = min(count, 10)
+    return _measured(
+        _Subject(case, layer, count),
+        lambda _: [case.forward() for _ in range(few + 1)],
+        repeats,
+        f"{count} + 1 bare forwards",
+        None,
+        (count + 1) / (few + 1),
+    )
+
+
+def _measured(
+    subject: _Subject,
+    baseline: Callable[[_Subject], object],
+    repeats: int,
+    against: str,
+    goal: float | None,
+    times: float,
+) -> Row:
+    """A replay beside a baseline, of which at most ten forwards stand for all."""
     with torch.no_grad():
-        subject = _Subject(case, layer, count)
         row = compared(
-            "",
-            subject.replay,
-            lambda: [case.forward() for _ in range(few + 1)],
-            repeats,
-            f"{count} + 1 bare forwards",
-            times=(count + 1) / (few + 1),
+            "", subject.replay, lambda: baseline(subject), repeats, against, goal, times=times
         )
     return replace(row, task=subject.task)
 
@@ -131,7 +133,8 @@ class _Subject:
     def __init__(self, case: Case, layer: int, count: int) -> None:
         self._case, self._layer, self._site = case, layer, case.sites[layer]
         self._adapter = adapt(case.model)
-        weights = self._adapter.run(case.inputs).attention[self._site]
+        with torch.no_grad():
+            weights = self._adapter.run(case.inputs).attention[self._site]
         self._alternatives = _alternatives(weights, count)
         self.way = "none"
 

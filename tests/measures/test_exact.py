@@ -69,21 +69,21 @@ def test_all_pairs(length: int, epsilon: float) -> None:
         assert (found > 0).sum() <= 2
 
 
-@pytest.mark.parametrize("length", [2, 3, 4])
-def test_a_grid_over_the_simplex(length: int) -> None:
-    steps = 60
-    grid = [
-        point for point in itertools.product(range(steps + 1), repeat=length) if sum(point) == steps
-    ]
-    points = torch.tensor(grid, dtype=torch.float64) / steps
+@pytest.mark.parametrize(("length", "steps"), [(2, 2000), (3, 200), (4, 60)])
+def test_a_grid_over_the_simplex(length: int, steps: int) -> None:
+    """Nothing on the grid is better, and the grid comes as near as its resolution lets it."""
+    grid = itertools.combinations_with_replacement(range(steps + 1), length - 1)
+    cuts = torch.tensor([(0, *cut, steps) for cut in grid])
+    points, step = cuts.diff(dim=1).double() / steps, 1 / steps
+    resolution = length * (step * math.log(1 / step) / 2 + step)
     for seed in range(10):
         attention, scores = case(length, seed)
         jsd = exact_adversary(attention[None], scores[None], 0.0, epsilon=0.05)[1].item()
-        allowed = moved(points, attention, scores, 0.0) <= 0.05
-        best = float(divergence(points, attention)[allowed].max()) if allowed.any() else 0.0
-        assert best <= jsd + 1e-12
-        if allowed.sum() > 20:  # the grid is fine enough to come near
-            assert jsd < best + 0.12
+        change, distance = moved(points, attention, scores, 0.0), divergence(points, attention)
+        if (change <= 0.05).any():
+            assert distance[change <= 0.05].max() <= jsd + 1e-12
+        near = change <= 0.05 + length * step * scores.abs().max() / 4
+        assert distance[near].max() >= jsd - resolution
 
 
 numbers = st.floats(-4, 4).map(lambda x: round(x, 2))

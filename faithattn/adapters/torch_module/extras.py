@@ -35,7 +35,7 @@ def find_extras(runner: Runner, done: Pass, candidates: Sequence[Seen]) -> dict[
         length = feature.value.shape[1]
         wide = [each for each in candidates if 0 < each.raw.shape[-1] - length <= _MOST]
         wide = [each for each in wide if found.get(each.place.name) is None]
-        row, short = _shortened(runner, done, feature, wide) if wide else (0, {})
+        row, short = _without_last(runner, done, feature, wide) if wide else (0, {})
         found |= dict.fromkeys(short)
         follow = [each for each in wide if _follows(each, short.get(each.place.name))]
         own = {
@@ -50,7 +50,7 @@ def find_extras(runner: Runner, done: Pass, candidates: Sequence[Seen]) -> dict[
     return found
 
 
-def _shortened(
+def _without_last(
     runner: Runner, done: Pass, feature: Embedded, wide: Sequence[Seen]
 ) -> tuple[int, dict[str, Seen]]:
     """An instance that ends in a real position, and what is seen of it without that position."""

@@ -240,17 +240,17 @@ class Forward:
 def _are_channels(value: Tensor, image: Tensor) -> bool:
     """Whether a tensor (B, E, L) is a view of an image (B, E, H, W)."""
     both = value.ndim == 3 and image.ndim > 3
-    return both and value.shape[1] == image.shape[1] and _share(value, image)
+    return both and value.shape[1] == image.shape[1] and _begin_alike(value, image)
 
 
 def _is_transpose(value: Tensor, other: Tensor) -> bool:
     """Whether a tensor (B, L, E) is a view of another one (B, E, L)."""
-    if value.ndim != 3 or other.ndim != 3 or not _share(value, other):
+    if value.ndim != 3 or other.ndim != 3 or not _begin_alike(value, other):
         return False
     return value.stride() == (other.stride(0), other.stride(2), other.stride(1))
 
 
-def _share(one: Tensor, other: Tensor) -> bool:
+def _begin_alike(one: Tensor, other: Tensor) -> bool:
     if is_functorch_wrapped_tensor(one):
         return False
     return one.data_ptr() == other.data_ptr()

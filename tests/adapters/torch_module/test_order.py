@@ -72,10 +72,9 @@ def test_a_batch_that_is_sorted_inside(
 ) -> None:
     model, inputs = Pool(read), (IDS[rows], LENGTHS[rows])
     torch.testing.assert_close(model(*inputs), Pool(plain)(*inputs))
-    with pytest.raises(
-        AdapterError, match=r"(in the order of the inputs|that are no padding); got"
-    ):
-        loo_correlation(model, inputs)
+    for _ in range(2):  # a refusal is not forgotten
+        with pytest.raises(AdapterError, match=r"(order of the inputs|that are no padding); got"):
+            loo_correlation(model, inputs)
 
 
 def test_positions_that_are_turned_round() -> None:
@@ -90,4 +89,28 @@ def test_equal_instances_and_weights_put_in_are_no_matter() -> None:
     run = adapter.run((IDS, LENGTHS))
     uniform = torch.full((3, 6), 1 / 6)
     adapter.run((IDS, LENGTHS), attention={"attention": uniform})
+    assert torch.equal(run.mask, IDS != 0)
+
+
+class Sparse(nn.Module):
+    """All weight on as many positions as the text has, but on the last ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.embed, self.out = nn.Embedding(10, 8, padding_idx=0), nn.Linear(8, 2)
+        self.weigh = Weigh()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.out((self.weigh(ids != 0)[..., None] * self.embed(ids)).sum(1))
+
+
+class Weigh(nn.Module):
+    def forward(self, real: Tensor) -> Tensor:
+        return real.flip(1) / real.sum(1, keepdim=True)
+
+
+def test_zeros_of_a_named_sparse_attention_say_nothing() -> None:
+    run = adapt(Sparse(), site="weigh").run(IDS)
     assert torch.equal(run.mask, IDS != 0)
