@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         total_variation_distance,
     )
     from faithattn.measures.draws import permute_attention
-    from faithattn.measures.exact import exact_adversary
+    from faithattn.measures.adversary.exact import exact_adversary
     from faithattn.measures.groups import aggregate_scores, patch_groups, word_groups
     from faithattn.measures.rank import (
         RankCorrelation,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         rank_correlation,
         top_k_kendall,
     )
-    from faithattn.metrics.adversarial import adversarial_attention
+    from faithattn.metrics.adversarial.attention import adversarial_attention
     from faithattn.metrics.correlation import gradient_correlation, loo_correlation
     from faithattn.metrics.permutation import permutation_test
     from faithattn.results import AdversarialResult, Correlation, PermutationResult
@@ -116,10 +116,10 @@ _HOMES = {
         "total_variation_distance",
     ],
     "measures.draws": ["permute_attention"],
-    "measures.exact": ["exact_adversary"],
+    "measures.adversary.exact": ["exact_adversary"],
     "measures.groups": ["aggregate_scores", "patch_groups", "word_groups"],
     "measures.rank": ["RankCorrelation", "kendall_tau", "rank_correlation", "top_k_kendall"],
-    "metrics.adversarial": ["adversarial_attention"],
+    "metrics.adversarial.attention": ["adversarial_attention"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
     "metrics.permutation": ["permutation_test"],
     "results": ["AdversarialResult", "Correlation", "PermutationResult"],

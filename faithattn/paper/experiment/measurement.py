@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from faithattn.measures.rank import rank_correlation
-from faithattn.metrics.adversarial import adversarial_attention
+from faithattn.metrics.adversarial.attention import adversarial_attention
 from faithattn.metrics.correlation import gradient_correlation, loo_correlation, output_noise
 from faithattn.metrics.permutation import permutation_test
 from faithattn.paper.data.examples import evidence_mask

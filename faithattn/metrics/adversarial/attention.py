@@ -20,7 +20,7 @@ from faithattn.errors import AdapterError
 from faithattn.measures.divergence import jensen_shannon
 from faithattn.measures.draws import fresh_seed, instance_ids, normal_noise, spans
 from faithattn.measures.outputs import output_distance, probabilities
-from faithattn.measures.search import OutputChange, search_adversaries
+from faithattn.measures.adversary.published import OutputChange, search_adversaries
 from faithattn.results import AdversarialResult
 
 _CERTIFIED_WITHIN = 1e-4

@@ -1,0 +1,1 @@
+"""Can attention be very different while the output stays?"""
