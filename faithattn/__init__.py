@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from faithattn.importance.leave_one_out import leave_one_out_importance
     from faithattn.interventions.patches import mask_patch
     from faithattn.interventions.tokens import mask_token
+    from faithattn.measures.adversary.exact import exact_adversary
     from faithattn.measures.divergence import (
         jensen_shannon_divergence,
         kl_divergence,
         total_variation_distance,
     )
     from faithattn.measures.draws import permute_attention
-    from faithattn.measures.adversary.exact import exact_adversary
     from faithattn.measures.groups import aggregate_scores, patch_groups, word_groups
     from faithattn.measures.rank import (
         RankCorrelation,

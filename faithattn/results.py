@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from faithattn.measures.adversary.outcomes import OUTCOMES
 from faithattn.statistics import Summary, none_if_nan, summarize
 
 
@@ -38,6 +39,7 @@ class Result:
     replay: str = field(default="none", kw_only=True)
 
     _same: ClassVar[tuple[str, ...]] = ("view", "output")
+    _mixed: ClassVar[tuple[str, ...]] = ("replay",)
     _padded: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
@@ -67,8 +69,9 @@ class Result:
             if name in cls._same:
                 _require_shared(name, values)
             joined[name] = getattr(first, name)
-        if any(result.replay != first.replay for result in results):
-            joined["replay"] = "mixed"
+        for name in cls._mixed:
+            if any(getattr(result, name) != getattr(first, name) for result in results):
+                joined[name] = "mixed"
         return cls(**joined)
 
     def records(self) -> list[dict[str, float | int | None]]:
@@ -210,18 +213,23 @@ class AdversarialResult(Result):
         upper_bound: Proven ceiling of ``max_jsd``, ``(B,)``.
         certified: Whether ``max_jsd`` reaches the ceiling to 1e-4, ``(B,)`` bool.
         epsilon: Allowed output change.
-        method: How they were found.
-        n_steps: Steps of the search.
+        method: How they were found; ``"mixed"`` where ``"auto"`` differs by batch.
+        n_steps: Steps of the published search.
         seed: Seed of the random starts.
+        outcome: How the attack ended, a number ``(B,)``; :attr:`endings` says it in words.
+        n_nodes: Linear programmes solved for the ceiling, ``(B,)``.
+        constraints: Limits besides the output.
 
     Examples:
         >>> import torch
         >>> from faithattn import adversarial_attention
         >>> from faithattn.paper.models import TextClassifier
         >>> ids = torch.tensor([[2, 5, 6, 7, 3], [2, 4, 8, 3, 0]])
-        >>> result = adversarial_attention(TextClassifier(9), ids, n_steps=20, seed=0)
+        >>> result = adversarial_attention(TextClassifier(9), ids, seed=0)
         >>> result.strongest.shape, bool((result.max_jsd <= result.upper_bound).all())
         (torch.Size([2, 5]), True)
+        >>> result.endings[0]
+        'the optimum, in closed form'
     """
 
     attention: Tensor
@@ -237,8 +245,19 @@ class AdversarialResult(Result):
     method: str
     n_steps: int
     seed: int
+    outcome: Tensor
+    n_nodes: Tensor
+    constraints: str
 
-    _same: ClassVar[tuple[str, ...]] = ("view", "output", "epsilon", "method", "n_steps", "seed")
+    _same: ClassVar[tuple[str, ...]] = (
+        "view",
+        "output",
+        "epsilon",
+        "n_steps",
+        "seed",
+        "constraints",
+    )
+    _mixed: ClassVar[tuple[str, ...]] = ("replay", "method")
     _padded: ClassVar[tuple[str, ...]] = ("attention", "original")
 
     @property
@@ -246,6 +265,11 @@ class AdversarialResult(Result):
         """The adversary behind ``max_jsd``, ``(B, ..., L)``; the original where none is."""
         found = self.feasible[:, 0].view(-1, *[1] * (self.original.ndim - 1))
         return torch.where(found, self.attention[:, 0], self.original)
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """How the attack on each instance ended, in words."""
+        return tuple(OUTCOMES[number] for number in self.outcome.tolist())
 
     def summary(self) -> Summary:
         """Mean, spread, quartiles and undefined count of the largest divergence."""
@@ -261,6 +285,9 @@ class AdversarialResult(Result):
                     (~self.feasible.any(-1) & defined).sum()
                 ),
                 "instances certified": float(self.certified.sum()),
+                "mean distance to the ceiling": float(
+                    (self.upper_bound - self.max_jsd)[defined].mean()
+                ),
             },
         )
 

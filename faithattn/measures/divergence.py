@@ -65,7 +65,7 @@ def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
         tensor(0.6931)
     """
     wide_p, wide_q = _check_distributions(p, q)
-    return _relative_entropy(wide_p, wide_q).sum(-1).to(p.dtype)
+    return relative_entropy(wide_p, wide_q).sum(-1).to(p.dtype)
 
 
 def jensen_shannon_divergence(p: Tensor, q: Tensor) -> Tensor:
@@ -109,13 +109,13 @@ def variation(p: Tensor, q: Tensor) -> Tensor:
 def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
     """Jensen-Shannon divergence without checks; broadcasts."""
     middle = (p + q) / 2
-    terms = _relative_entropy(p, middle) + _relative_entropy(q, middle)
+    terms = relative_entropy(p, middle) + relative_entropy(q, middle)
     # Rounding can leave a sum of cancelling terms a few ulp below zero.
     return (terms.sum(-1) / 2).clamp_min(0)
 
 
-def _relative_entropy(p: Tensor, q: Tensor) -> Tensor:
-    """Terms p ln(p / q) by position; where p is 0 both value and gradient are 0."""
+def relative_entropy(p: Tensor, q: Tensor) -> Tensor:
+    """Terms p ln(p / q) by position, unchecked; where p is 0 both value and gradient are 0."""
     # Below the smallest normal number p counts as 0: half of it, and so an average, may be 0.
     present = p >= torch.finfo(p.dtype).tiny
     # A difference of logarithms: the ratio of a weight to a tiny one would overflow.

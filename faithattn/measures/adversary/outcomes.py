@@ -1,0 +1,13 @@
+"""How the attack on an instance ended, in words; results hold the numbers."""
+
+from __future__ import annotations
+
+OUTCOMES = (
+    "the optimum, in closed form",
+    "optimum and proven ceiling meet",
+    "the budget of nodes ran out before the ceiling came down",
+    "the ceiling allows outputs that the model does not",
+    "searched: no ceiling was computed that it could meet",
+    "the optimum, but the model itself exceeds epsilon on it",
+)
+EXACT, CLOSED, NODES, RELAXATION, SEARCHED, UNCONFIRMED = range(len(OUTCOMES))

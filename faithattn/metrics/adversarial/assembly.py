@@ -1,0 +1,96 @@
+"""From what a method found to the result that a caller gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from faithattn.adapters.affine import Affine
+from faithattn.measures.adversary.outcomes import CLOSED, EXACT, UNCONFIRMED
+from faithattn.measures.adversary.plausible import Plausible
+from faithattn.measures.adversary.slabs import relaxed_slabs, slab_bound
+from faithattn.measures.divergence import jensen_shannon
+from faithattn.metrics.adversarial.attack import Attack, Found, best_of
+from faithattn.results import AdversarialResult
+
+_CERTIFIED_WITHIN = 1e-4
+
+
+def assembled(
+    attack: Attack, found: Found, constraints: Plausible | None, n_steps: int
+) -> AdversarialResult:
+    """The best adversaries, feasible and far first, under the lowest ceiling that is proven."""
+    reading, rows = attack.reading, attack.reading.rows
+    judged = best_of(found.judged, attack.count)
+    defined = rows.valid.any(-1).any(-1)
+    best = torch.where(judged.feasible, judged.jsd, 0).amax(-1)
+    ceiling = torch.minimum(found.upper.to(best.dtype), _farthest_corner(attack))
+    # What was reached is no more than rounding above a ceiling that is proven.
+    ceiling = torch.maximum(ceiling, best).masked_fill(~defined, torch.nan)
+    best = best.masked_fill(~defined, torch.nan)
+    certified = best >= ceiling - _CERTIFIED_WITHIN
+    outcome = torch.where(found.outcome == EXACT, EXACT, CLOSED)
+    missed = torch.where(found.outcome == EXACT, UNCONFIRMED, found.outcome)
+    overrides = rows.override(judged.rows.transpose(0, 1))
+    return AdversarialResult(
+        predicted=reading.predicted,
+        max_attention=rows.max_attention,
+        mass=rows.mean_mass,
+        view=str(rows.view),
+        output=reading.output,
+        replay=reading.replayed,
+        attention=_stacked(overrides, 2).transpose(0, 1),
+        original=_stacked(rows.attention, 1),
+        probabilities=judged.outputs,
+        tvd=judged.tvd,
+        jsd=judged.jsd.masked_fill(~defined[:, None], torch.nan),
+        feasible=judged.feasible,
+        max_jsd=best,
+        upper_bound=ceiling,
+        certified=certified,
+        epsilon=attack.epsilon,
+        method=found.method,
+        n_steps=n_steps,
+        seed=attack.seed,
+        outcome=torch.where(certified, outcome, missed),
+        n_nodes=found.nodes,
+        constraints=str(constraints or Plausible()),
+    )
+
+
+def affine_ceiling(attack: Attack) -> Tensor:
+    """Ceiling from bounds on one affine number at a time, ``(B,)``; infinity where none holds."""
+    original = attack.original
+    none = torch.full(original.shape[:1], torch.inf, dtype=torch.float64, device=original.device)
+    affine: Affine | None = attack.affine
+    if affine is None or original.shape[1] != 1:
+        return none
+    weights, scores = original[:, 0].double(), affine.scores.double()
+    constant = affine.constant.double()
+    logits = torch.einsum("bl,blc->bc", weights, scores) + constant
+    slabs = relaxed_slabs(scores, constant, logits, attack.epsilon, attack.reading.output)
+    ceiling = slab_bound(weights, slabs, attack.limits.free[:, 0])
+    return torch.where(attack.limits.free[:, 0].any(-1), ceiling, 0)
+
+
+def _farthest_corner(attack: Attack) -> Tensor:
+    """Largest divergence at any output, ``(B,)``: convex, so it is at a corner of the simplex.
+
+    Divergence of all that may move to one position depends on the weight there
+    alone and falls with it, so the corner is the position with the least.
+    """
+    free = attack.limits.free
+    weights = attack.original.masked_fill(~free, 0)
+    mass = weights.sum(-1)
+    least = attack.original.masked_fill(~free, torch.inf).amin(-1).nan_to_num(posinf=0)
+    original = torch.stack([mass - least, least], -1)
+    corner = torch.stack([torch.zeros_like(mass), mass], -1)
+    return attack.reading.rows.mean(jensen_shannon(corner, original))
+
+
+def _stacked(sites: Mapping[str, Tensor], dimension: int) -> Tensor:
+    """The tensor of a single site as it is, of several side by side."""
+    values = list(sites.values())
+    return values[0] if len(values) == 1 else torch.stack(values, dimension)

@@ -1,0 +1,101 @@
+"""Uphill in divergence along the edge of what is allowed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from faithattn.measures.adversary.published import OutputChange
+from faithattn.metrics.adversarial.attack import Attack, Judged, joined
+from faithattn.metrics.adversarial.lines import restored
+from faithattn.metrics.adversarial.published import output_change
+
+# Found on trained question answerers: a twentieth of the published number of steps, each thirty
+# times as long, and a penalty that pushes back no harder than divergence pulls.
+_RATE = 1.0
+_LAST_RATE = 0.01
+_PENALTY = 5.0
+_BETAS = (0.8, 0.9)
+_STABILITY = 1e-8
+_BYTES = 96  # held for each weight on the way
+_LEAST = 1e-6  # of the mass: a weight of 0 has no way back
+
+
+def climbed(attack: Attack, scores: Tensor, n_steps: int) -> Judged:
+    """The best of each ascent, and the best between the original and where it ended.
+
+    Adam on the logits of a softmax over the positions that may change, with a
+    penalty beyond a limit. The farthest feasible rows on the way are kept.
+
+    Args:
+        attack: The batch under attack.
+        scores: Where to begin, ``(B, K, R, L)``; :func:`as_scores` makes them of rows.
+        n_steps: Steps.
+    """
+    change = output_change(attack)
+    pieces = attack.pieces(scores.shape[1], _BYTES)
+    return joined([_piece(attack, change, scores[:, a:b], n_steps) for a, b in pieces])
+
+
+def as_scores(attack: Attack, rows: Tensor) -> Tensor:
+    """Logits of rows, with a little of the original and of all others mixed in."""
+    free, original, mass = _parts(attack)
+    evenly = mass / free.sum(-1, keepdim=True).clamp_min(1)
+    inner = (rows * 0.98 + original * 0.015 + evenly * 0.005) / _positive(mass)
+    return inner.clamp_min(_LEAST).log()
+
+
+def _piece(attack: Attack, change: OutputChange, scores: Tensor, n_steps: int) -> Judged:
+    """Some of the ascents: they do not influence each other."""
+    scores, first, second = scores.clone(), torch.zeros_like(scores), torch.zeros_like(scores)
+    best = attack.original[:, None].expand_as(scores).contiguous()
+    reached = torch.zeros(scores.shape[:2], dtype=scores.dtype, device=scores.device)
+    for step in range(1, n_steps + 1):
+        rows = _rows(attack, scores)
+        distance, slope = change(rows)
+        feasible = (distance <= attack.epsilon) & attack.limits.hold(rows)
+        value = attack.divergence(rows).masked_fill(~feasible, -1)
+        better = value > reached
+        reached = torch.where(better, value, reached)
+        best = torch.where(better[..., None, None], rows, best)
+        beyond = (_PENALTY * (distance > attack.epsilon))[..., None, None]
+        gradient = _through_softmax(attack, rows, slope * beyond - _divergence_slope(attack, rows))
+        first.lerp_(gradient, 1 - _BETAS[0])
+        second.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
+        size = (second / (1 - _BETAS[1] ** step)).sqrt_().add_(_STABILITY)
+        rate = _RATE * (1 - (step - 1) / n_steps) + _LAST_RATE
+        scores.addcdiv_(first, size, value=-rate / (1 - _BETAS[0] ** step))
+    return attack.judge(best).beside(restored(attack, _rows(attack, scores), 3))
+
+
+def _parts(attack: Attack) -> tuple[Tensor, Tensor, Tensor]:
+    """Which weights may change, the original, and the mass that may move, to broadcast over K."""
+    free, original = attack.limits.free[:, None], attack.original[:, None]
+    return free, original, (original * free).sum(-1, keepdim=True)
+
+
+def _rows(attack: Attack, scores: Tensor) -> Tensor:
+    """The mass that may move, by a softmax; the rest as it is."""
+    free, original, mass = _parts(attack)
+    shares = scores.masked_fill(~free, torch.finfo(scores.dtype).min / 4).softmax(-1)
+    return torch.where(free, shares * mass, original)
+
+
+def _divergence_slope(attack: Attack, rows: Tensor) -> Tensor:
+    """Gradient of the mean divergence, up to a constant along each row."""
+    tiny = torch.finfo(rows.dtype).tiny
+    middle = (rows + attack.original[:, None]).clamp_min_(tiny).log_()
+    return rows.clamp_min(tiny).log_().sub_(middle).mul_(0.5 / rows.shape[2])
+
+
+def _through_softmax(attack: Attack, rows: Tensor, gradient: Tensor) -> Tensor:
+    """Gradient by the logits, the limits on the rows added to it."""
+    free, _, mass = _parts(attack)
+    if not attack.limits.shape_free:
+        gradient = gradient + attack.limits.slope(rows)
+    gradient = gradient.masked_fill(~free, 0)
+    return (gradient - (gradient * rows).sum(-1, keepdim=True) / _positive(mass)) * rows
+
+
+def _positive(mass: Tensor) -> Tensor:
+    return torch.where(mass > 0, mass, 1)

@@ -1,0 +1,79 @@
+"""The optimum in closed form: one affine row, one number that the output is a function of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from faithattn.measures.adversary.outcomes import EXACT
+from faithattn.measures.adversary.pairs import NONE, Slab, Vertices, best_vertices, share_at
+from faithattn.measures.adversary.slabs import free_slab, margin, slab_of
+from faithattn.metrics.adversarial.attack import Attack, Found, Judged
+from faithattn.metrics.adversarial.lines import restored
+
+# Units in the last place of a probability by which a narrower slab is aimed at: on its very end
+# rounding decides whether the model agrees.
+_MARGINS = (0, 4, 32)
+
+
+def exact_reason(attack: Attack) -> str:
+    """Why there is no closed form; empty where there is."""
+    if attack.original.shape[1] != 1:
+        return f"the view has {attack.original.shape[1]} rows, not one"
+    if not attack.limits.shape_free:
+        return "constraints limit more than the positions"
+    if attack.affine is None:
+        return "the logits are not affine in the attention"
+    if margin(attack.affine.scores, attack.affine.constant, attack.reading.output) is None:
+        count = attack.affine.scores.shape[-1]
+        return f"the output is a function of {count} logits, not of one number"
+    return ""
+
+
+def exact_attack(attack: Attack) -> Found:
+    """The global optimum of each instance, and others that share no position with it."""
+    slab, ends = _slab(attack, attack.epsilon)
+    vertices = best_vertices(slab, attack.count)
+    upper = vertices.value[:, 0].clamp_min(0)
+    # Where the unused positions hold no vertex, the first again.
+    places = torch.where(vertices.value > NONE, torch.arange(attack.count, device=upper.device), 0)
+    judged = _confirmed(
+        attack, slab, Vertices(*(each.gather(1, places) for each in vertices)), ends
+    )
+    nothing = torch.zeros(len(upper), dtype=torch.long, device=upper.device)
+    return Found(judged, upper, nothing + EXACT, nothing, "exact")
+
+
+def _slab(attack: Attack, epsilon: float) -> tuple[Slab, Tensor]:
+    """What the weights that may change can be, and the ends for narrower epsilons ``(2, n, B)``."""
+    affine, output = attack.affine, attack.reading.output
+    found = None if affine is None else margin(affine.scores, affine.constant, output)
+    if found is None:
+        raise ValueError("attack must have a closed form; got none. Ask exact_reason first.")
+    weights = attack.original[:, 0].double()
+    scores, constant = found[0].double(), found[1].double()
+    value = (weights * scores).sum(-1) + constant
+    low, high = slab_of(value, epsilon, output)
+    slab = free_slab(weights, scores, low - constant, high - constant, attack.limits.free[:, 0])
+    unit = torch.finfo(attack.reading.run.logits.dtype).eps
+    narrow = [max(epsilon - n * unit, epsilon / (2 + n)) if n else epsilon for n in _MARGINS]
+    rest = value - (slab.weights * slab.scores).sum(-1)  # what the constant and fixed weights add
+    return slab, torch.stack(
+        [torch.stack(slab_of(value, each, output)) for each in narrow], 1
+    ) - rest
+
+
+def _confirmed(attack: Attack, slab: Slab, vertices: Vertices, ends: Tensor) -> Judged:
+    """Every vertex as the model confirms it: on the slab's end, else as near as it takes."""
+    free, original = attack.limits.free[:, None, 0], attack.original[:, None, 0]
+    rows = vertices.rows(slab, share_at(slab, vertices, *ends)).to(original.dtype)
+    moves = (slab.weights.sum(-1) > 0) & (vertices.value[:, 0] > NONE)
+    rows = torch.where(moves[:, None, None] & free, rows, original)
+    judged = attack.judge(rows.permute(1, 2, 0, 3).flatten(1, 2)[:, :, None])
+    count, n = attack.count, len(_MARGINS)
+    # The first that is feasible; the vertex itself where none is.
+    first = judged.feasible.view(-1, count, n).byte().argmax(-1)
+    chosen = judged.chosen(first + n * torch.arange(count, device=first.device))
+    if bool(chosen.feasible.all()):
+        return chosen
+    return chosen.where(chosen.feasible, restored(attack, chosen.rows))
