@@ -66,6 +66,12 @@ class Vertices(NamedTuple):
         keep = self.value >= other.value
         return Vertices(*(torch.where(keep, a, b) for a, b in zip(self, other, strict=True)))
 
+    def filled(self) -> Vertices:
+        """Of ``(B, K)``: the first again where there is no vertex."""
+        numbers = torch.arange(self.value.shape[1], device=self.value.device)
+        places = torch.where(self.value > NONE, numbers, 0)
+        return Vertices(*(each.gather(1, places) for each in self))
+
     def rows(self, slab: Slab, share: Tensor | None = None) -> Tensor:
         """Rows ``(..., B, K, L)`` of vertices ``(B, K)``, or with other shares ``(..., B, K)``."""
         share = self.share if share is None else share
@@ -214,7 +220,7 @@ def _xlogx(x: Tensor) -> Tensor:
 
 
 def _singles(slab: Slab) -> tuple[Tensor, Tensor]:
-    """Divergence of all mass on one position: where that is allowed, and wherever weight may lie."""
+    """Divergence of all mass on one position: where the slab allows it, and anywhere."""
     mass = slab.mass[:, None]
     alone = mass * _HALF_LN2 + gain(mass.expand_as(slab.weights), slab.weights)
     alone = alone.masked_fill(~slab.mask, NONE)

@@ -73,7 +73,7 @@ class Plausible:
         ):
             got = getattr(positions, "dtype", type(positions).__name__)
             raise TypeError(
-                f"positions must be a boolean tensor; got {got}. Give True where weights may change."
+                f"positions must be a boolean tensor; got {got}. Mark what may change with True."
             )
 
     @property
@@ -221,6 +221,6 @@ def _check(name: str, value: object, highest: float, what: str) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number; got {value!r}. Pass {what}.")
-    if not 0 <= value <= highest or not math.isfinite(value):
+    if not 0 <= float(value) <= highest or not math.isfinite(value):
         limits = f"0..{highest:g}" if math.isfinite(highest) else "0 or more and finite"
         raise ValueError(f"{name} must be {limits}; got {value!r}. Pass {what}.")

@@ -13,7 +13,7 @@ from faithattn.metrics.adversarial.lines import restored
 
 # Units in the last place of a probability by which a narrower slab is aimed at: on its very end
 # rounding decides whether the model agrees.
-_MARGINS = (0, 4, 32)
+_MARGINS = (0.0, 0.5, 2.0, 8.0)
 
 
 def exact_reason(attack: Attack) -> str:
@@ -35,11 +35,7 @@ def exact_attack(attack: Attack) -> Found:
     slab, ends = _slab(attack, attack.epsilon)
     vertices = best_vertices(slab, attack.count)
     upper = vertices.value[:, 0].clamp_min(0)
-    # Where the unused positions hold no vertex, the first again.
-    places = torch.where(vertices.value > NONE, torch.arange(attack.count, device=upper.device), 0)
-    judged = _confirmed(
-        attack, slab, Vertices(*(each.gather(1, places) for each in vertices)), ends
-    )
+    judged = _confirmed(attack, slab, vertices.filled(), ends)
     nothing = torch.zeros(len(upper), dtype=torch.long, device=upper.device)
     return Found(judged, upper, nothing + EXACT, nothing, "exact")
 
@@ -58,9 +54,8 @@ def _slab(attack: Attack, epsilon: float) -> tuple[Slab, Tensor]:
     unit = torch.finfo(attack.reading.run.logits.dtype).eps
     narrow = [max(epsilon - n * unit, epsilon / (2 + n)) if n else epsilon for n in _MARGINS]
     rest = value - (slab.weights * slab.scores).sum(-1)  # what the constant and fixed weights add
-    return slab, torch.stack(
-        [torch.stack(slab_of(value, each, output)) for each in narrow], 1
-    ) - rest
+    ends = torch.stack([torch.stack(slab_of(value, each, output)) for each in narrow], 1)
+    return slab, ends - rest
 
 
 def _confirmed(attack: Attack, slab: Slab, vertices: Vertices, ends: Tensor) -> Judged:

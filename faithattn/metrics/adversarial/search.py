@@ -42,8 +42,8 @@ def _between(attack: Attack, rows: Tensor) -> Judged:
     value, ends = own.topk(min(2, own.shape[-1]), -1)
     ends = torch.where(value > 0, ends, ends[..., :1])  # a row on one position is no line
     mass = own.sum(-1, keepdim=True)
-    lines = [
-        torch.where(free, torch.zeros_like(rows).scatter_(-1, end, mass), rows)
-        for end in (ends[..., :1], ends[..., -1:])
-    ]
-    return along(attack, *lines, 3)
+    start, end = (
+        torch.where(free, torch.zeros_like(rows).scatter_(-1, place, mass), rows)
+        for place in (ends[..., :1], ends[..., -1:])
+    )
+    return along(attack, start, end, 3)

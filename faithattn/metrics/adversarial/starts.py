@@ -87,7 +87,7 @@ def _priced(
         places = (alone * share - price[:, None, None] * moved).argmax(-1)
         return places, moved.gather(-1, places[..., None])[..., 0].sum(-1)
 
-    places, total = choose(torch.zeros_like(low))
+    _, total = choose(torch.zeros_like(low))
     above, below = total > high, total < low
     sign = torch.where(above, 1.0, -1.0).to(low)
     aim = torch.where(above, high, low)
@@ -115,9 +115,7 @@ def _vertices(attack: Attack, value: Tensor, scores: Tensor) -> Tensor:
     low, high = slab_of(value.double(), attack.epsilon, _kind(attack))
     rest = value.double() - (weights * scores).sum(-1)
     slab = free_slab(weights, scores, low - rest, high - rest, free)
-    best = best_vertices(slab, attack.count)
-    places = torch.where(best.value > NONE, torch.arange(attack.count, device=free.device), 0)
-    best = type(best)(*(each.gather(1, places) for each in best))
+    best = best_vertices(slab, attack.count).filled()
     moves = (weights * free).sum(-1)[:, None, None] > 0
     rows = torch.where(free[:, None] & moves, best.rows(slab), weights[:, None])
     return rows.to(attack.original.dtype)
