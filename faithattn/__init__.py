@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from faithattn.interventions.patches import mask_patch
     from faithattn.interventions.tokens import mask_token
     from faithattn.measures.adversary.exact import exact_adversary
+    from faithattn.measures.adversary.plausible import Plausible
     from faithattn.measures.divergence import (
         jensen_shannon_divergence,
         kl_divergence,
@@ -45,18 +46,26 @@ if TYPE_CHECKING:
         top_k_kendall,
     )
     from faithattn.metrics.adversarial.attention import adversarial_attention
+    from faithattn.metrics.adversarial.frontier import adversarial_frontier
     from faithattn.metrics.correlation import gradient_correlation, loo_correlation
     from faithattn.metrics.permutation import permutation_test
-    from faithattn.results import AdversarialResult, Correlation, PermutationResult
+    from faithattn.results import (
+        AdversarialFrontier,
+        AdversarialResult,
+        Correlation,
+        PermutationResult,
+    )
     from faithattn.statistics import Statistics, Summary
 
 __all__ = [
     "AdapterError",
+    "AdversarialFrontier",
     "AdversarialResult",
     "AttentionModel",
     "AttentionView",
     "Correlation",
     "PermutationResult",
+    "Plausible",
     "RankCorrelation",
     "Run",
     "Statistics",
@@ -68,6 +77,7 @@ __all__ = [
     "__version__",
     "adapt",
     "adversarial_attention",
+    "adversarial_frontier",
     "aggregate_scores",
     "check_adapter",
     "exact_adversary",
@@ -117,12 +127,14 @@ _HOMES = {
     ],
     "measures.draws": ["permute_attention"],
     "measures.adversary.exact": ["exact_adversary"],
+    "measures.adversary.plausible": ["Plausible"],
     "measures.groups": ["aggregate_scores", "patch_groups", "word_groups"],
     "measures.rank": ["RankCorrelation", "kendall_tau", "rank_correlation", "top_k_kendall"],
     "metrics.adversarial.attention": ["adversarial_attention"],
+    "metrics.adversarial.frontier": ["adversarial_frontier"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
     "metrics.permutation": ["permutation_test"],
-    "results": ["AdversarialResult", "Correlation", "PermutationResult"],
+    "results": ["AdversarialFrontier", "AdversarialResult", "Correlation", "PermutationResult"],
     "statistics": ["Statistics", "Summary"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from faithattn.measures.adversary.outcomes import OUTCOMES
-from faithattn.statistics import Summary, none_if_nan, summarize
+from faithattn.statistics import Summary, describe, none_if_nan, summarize
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,6 +289,68 @@ class AdversarialResult(Result):
                     (self.upper_bound - self.max_jsd)[defined].mean()
                 ),
             },
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class AdversarialFrontier(Result):
+    """Largest divergence of attention against allowed output change, Q constraints by E epsilons.
+
+    Attributes:
+        max_jsd: Largest divergence found, ``(B, Q, E)``; nan without positions.
+        tvd: Output change of what was found, likewise.
+        upper_bound: Proven ceiling, likewise.
+        certified: Whether the two meet to 1e-4, likewise, bool.
+        epsilons: The allowed changes, ascending.
+        constraints: What was asked of the adversaries, in words.
+        method: How they were found.
+        seed: Seed of random starts.
+
+    Examples:
+        >>> import torch
+        >>> from faithattn import adversarial_frontier
+        >>> from faithattn.paper.models import TextClassifier
+        >>> ids = torch.tensor([[2, 5, 6, 7, 3], [2, 4, 8, 3, 0]])
+        >>> frontier = adversarial_frontier(TextClassifier(9), ids, epsilons=(0.01, 0.1))
+        >>> [curve["epsilon"] for curve in frontier.curves()]
+        [0.01, 0.1]
+    """
+
+    max_jsd: Tensor
+    tvd: Tensor
+    upper_bound: Tensor
+    certified: Tensor
+    epsilons: tuple[float, ...]
+    constraints: tuple[str, ...]
+    method: str
+    seed: int
+
+    _same: ClassVar[tuple[str, ...]] = (*Result._same, "epsilons", "constraints", "seed")
+    _mixed: ClassVar[tuple[str, ...]] = ("replay", "method")
+
+    def curves(self) -> list[dict[str, Any]]:
+        """One row for each constraint and epsilon: statistics of the divergence, mean ceiling."""
+        rows = []
+        for q, constraint in enumerate(self.constraints):
+            for e, epsilon in enumerate(self.epsilons):
+                values, ceiling = self.max_jsd[:, q, e], self.upper_bound[:, q, e]
+                found = describe(values.detach().double().cpu().numpy())
+                row = {"constraint": constraint, "epsilon": epsilon, **asdict(found)}
+                row.pop("significant")
+                defined = ~ceiling.isnan()
+                row["ceiling"] = float(ceiling[defined].mean())
+                row["certified"] = int(self.certified[:, q, e].sum())
+                rows.append(row)
+        return rows
+
+    def summary(self) -> Summary:
+        """Mean, spread, quartiles of the divergence at the largest epsilon, first constraint."""
+        return summarize(
+            "adversarial_frontier",
+            f"epsilon-max JSD at {self.epsilons[-1]:g}, constraints {self.constraints[0]}",
+            self.max_jsd[:, 0, -1],
+            predicted=self.predicted,
+            max_attention=self.max_attention,
         )
 
 

@@ -15,7 +15,7 @@ from faithattn.measures.divergence import jensen_shannon
 from faithattn.metrics.adversarial.attack import Attack, Found, best_of
 from faithattn.results import AdversarialResult
 
-_CERTIFIED_WITHIN = 1e-4
+CERTIFIED_WITHIN = 1e-4
 
 
 def assembled(
@@ -26,11 +26,11 @@ def assembled(
     judged = best_of(found.judged, attack.count)
     defined = rows.valid.any(-1).any(-1)
     best = torch.where(judged.feasible, judged.jsd, 0).amax(-1)
-    ceiling = torch.minimum(found.upper.to(best.dtype), _farthest_corner(attack))
+    ceiling = ceiling_of(attack, found)
     # What was reached is no more than rounding above a ceiling that is proven.
     ceiling = torch.maximum(ceiling, best).masked_fill(~defined, torch.nan)
     best = best.masked_fill(~defined, torch.nan)
-    certified = best >= ceiling - _CERTIFIED_WITHIN
+    certified = best >= ceiling - CERTIFIED_WITHIN
     outcome = torch.where(found.outcome == EXACT, EXACT, CLOSED)
     missed = torch.where(found.outcome == EXACT, UNCONFIRMED, found.outcome)
     overrides = rows.override(judged.rows.transpose(0, 1))
@@ -58,6 +58,11 @@ def assembled(
         n_nodes=found.nodes,
         constraints=str(constraints or Plausible()),
     )
+
+
+def ceiling_of(attack: Attack, found: Found) -> Tensor:
+    """The lowest ceiling that is proven, ``(B,)``, in the dtype of the rows."""
+    return torch.minimum(found.upper.to(attack.original.dtype), _farthest_corner(attack))
 
 
 def affine_ceiling(attack: Attack) -> Tensor:

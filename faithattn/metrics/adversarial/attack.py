@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from faithattn.adapters.affine import Affine, find_affine
+from faithattn.adapters.affine import Affine
 from faithattn.adapters.reading import Reading
 from faithattn.measures.adversary.pairs import gain
-from faithattn.measures.adversary.plausible import Limits
+from faithattn.measures.adversary.plausible import Limits, Plausible, resolve_limits
 from faithattn.measures.divergence import jensen_shannon
 from faithattn.measures.draws import normal_noise, spans
 from faithattn.measures.outputs import output_distance
@@ -90,6 +89,7 @@ class Attack:
         count: Number K of adversaries.
         seed: Seed of random starts.
         ids: Ids of the instances, ``(B,)``.
+        find_affine: Finds the affine form of the logits, once.
     """
 
     reading: Reading
@@ -98,16 +98,26 @@ class Attack:
     count: int
     seed: int
     ids: Tensor
+    find_affine: Callable[[], Affine | None]
 
     @property
     def original(self) -> Tensor:
         """The rows ``(B, R, L)``."""
         return self.reading.rows.conditional
 
-    @cached_property
+    @property
     def affine(self) -> Affine | None:
         """The affine form of the logits, where this batch does not refute it."""
-        return find_affine(self.reading)
+        return self.find_affine()
+
+    def under(self, constraints: Plausible | None) -> Attack:
+        """The same with limits on the rows."""
+        limits = resolve_limits(constraints, self.original, self.reading.rows.valid)
+        return replace(self, limits=limits)
+
+    def within(self, epsilon: float, count: int = 1) -> Attack:
+        """The same with another epsilon and number of adversaries."""
+        return replace(self, epsilon=epsilon, count=count)
 
     def pieces(self, count: int, bytes_per_element: int) -> list[tuple[int, int]]:
         """Cuts ``count`` alternatives into pieces that fit the memory budget."""

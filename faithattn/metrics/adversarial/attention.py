@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from faithattn._checks import require_count
-from faithattn.adapters.reading import read
 from faithattn.adapters.view import AttentionView
-from faithattn.measures.adversary.outcomes import SEARCHED
-from faithattn.measures.adversary.plausible import Plausible, check_constraints, resolve_limits
-from faithattn.measures.draws import fresh_seed, instance_ids
-from faithattn.metrics.adversarial.assembly import affine_ceiling, assembled
-from faithattn.metrics.adversarial.attack import Attack, Found
-from faithattn.metrics.adversarial.exact import exact_attack, exact_reason
-from faithattn.metrics.adversarial.published import published_search
-from faithattn.metrics.adversarial.search import search
+from faithattn.measures.adversary.plausible import Plausible, check_constraints
+from faithattn.metrics.adversarial.assembly import assembled
+from faithattn.metrics.adversarial.methods import begin, check_epsilon, check_method, run_method
 from faithattn.results import AdversarialResult
-
-_METHODS = ("auto", "exact", "certified", "search", "published")
 
 
 def adversarial_attention(
@@ -91,66 +81,13 @@ def adversarial_attention(
         >>> result.attention.shape, result.method, result.certified
         (torch.Size([1, 5, 5]), 'exact', tensor([True]))
     """
-    _check_arguments(epsilon, method)
+    allowed = check_epsilon("epsilon", epsilon)
+    check_method(method)
     check_constraints(constraints)
     count = require_count("n_adversaries", n_adversaries)
-    steps = require_count("n_steps", n_steps)
-    nodes = require_count("n_nodes", n_nodes)
-    seed = fresh_seed(seed)
+    steps, nodes = require_count("n_steps", n_steps), require_count("n_nodes", n_nodes)
     with torch.inference_mode(False), torch.no_grad():
-        reading = read(model, inputs, view, replay=count * steps)
-        ids = instance_ids(instances, reading.outputs)
-        limits = resolve_limits(constraints, reading.rows.conditional, reading.rows.valid)
-        attack = Attack(reading, limits, float(epsilon), count, seed, ids)
-        found = run_method(attack, method, steps, nodes)
-        return assembled(attack, found, constraints, steps)
-
-
-def run_method(attack: Attack, method: str, n_steps: int, n_nodes: int) -> Found:
-    """Attacks a batch by the method, or by what ``"auto"`` stands for there.
-
-    Raises:
-        ValueError: If the method does not apply.
-    """
-    if method == "published":
-        return _published(attack, n_steps)
-    if method in ("auto", "exact"):
-        reason = exact_reason(attack)
-        if not reason:
-            return exact_attack(attack)
-        if method == "exact":
-            raise ValueError(_inapplicable(method, reason))
-    if method == "certified":
-        raise ValueError(_inapplicable(method, f"nothing, {n_nodes}"))
-    return search(attack, n_steps)
-
-
-def _published(attack: Attack, n_steps: int) -> Found:
-    if not attack.limits.shape_free or not torch.equal(
-        attack.limits.free, attack.reading.rows.valid
-    ):
-        reason = "constraints are unknown to the published search"
-        raise ValueError(_inapplicable("published", reason))
-    judged = published_search(attack, n_steps)
-    nothing = torch.zeros(len(attack.ids), dtype=torch.long, device=judged.tvd.device)
-    return Found(judged, affine_ceiling(attack), nothing + SEARCHED, nothing, "published")
-
-
-def _inapplicable(method: str, reason: str) -> str:
-    return (
-        f"method must apply to the model; got {method!r}, but {reason}. "
-        "Leave it out, and the result names what ran."
-    )
-
-
-def _check_arguments(epsilon: float, method: str) -> None:
-    if isinstance(epsilon, bool) or not isinstance(epsilon, Real):
-        raise TypeError(f"epsilon must be a number; got {epsilon!r}. The published value is .01.")
-    if not (epsilon > 0 and math.isfinite(epsilon)):
-        raise ValueError(
-            f"epsilon must be above 0 and finite; got {epsilon!r}. The published value is .01."
-        )
-    if method not in _METHODS:
-        raise ValueError(
-            f"method must be one of {', '.join(_METHODS)}; got {method!r}. Leave it out for auto."
-        )
+        runs = count * steps
+        base = begin(model, inputs, view, alternatives=runs, seed=seed, instances=instances)
+        attack = base.under(constraints).within(allowed, count)
+        return assembled(attack, run_method(attack, method, steps, nodes), constraints, steps)

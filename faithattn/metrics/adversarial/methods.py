@@ -1,0 +1,98 @@
+"""The ways of finding adversaries, and what they begin with."""
+
+from __future__ import annotations
+
+import math
+from functools import cache, partial
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from faithattn.adapters.affine import find_affine
+from faithattn.adapters.reading import read
+from faithattn.adapters.view import AttentionView
+from faithattn.measures.adversary.outcomes import SEARCHED
+from faithattn.measures.adversary.plausible import resolve_limits
+from faithattn.measures.draws import fresh_seed, instance_ids
+from faithattn.metrics.adversarial.assembly import affine_ceiling
+from faithattn.metrics.adversarial.attack import Attack, Found
+from faithattn.metrics.adversarial.exact import exact_attack, exact_reason
+from faithattn.metrics.adversarial.published import published_search
+from faithattn.metrics.adversarial.search import search
+
+METHODS = ("auto", "exact", "certified", "search", "published")
+
+
+def begin(
+    model: object,
+    inputs: Any,
+    view: AttentionView | None,
+    *,
+    alternatives: int,
+    seed: int | None,
+    instances: Tensor | None,
+) -> Attack:
+    """Runs the model once; nothing is limited yet, and one adversary asked for."""
+    seed = fresh_seed(seed)
+    reading = read(model, inputs, view, replay=alternatives)
+    ids = instance_ids(instances, reading.outputs)
+    limits = resolve_limits(None, reading.rows.conditional, reading.rows.valid)
+    return Attack(reading, limits, math.inf, 1, seed, ids, cache(partial(find_affine, reading)))
+
+
+def run_method(attack: Attack, method: str, n_steps: int, n_nodes: int) -> Found:
+    """Attacks a batch by the method, or by what ``"auto"`` stands for there.
+
+    Raises:
+        ValueError: If the method does not apply.
+    """
+    if method == "published":
+        return _published(attack, n_steps)
+    if method in ("auto", "exact"):
+        reason = exact_reason(attack)
+        if not reason:
+            return exact_attack(attack)
+        if method == "exact":
+            raise ValueError(_inapplicable(method, reason))
+    if method == "certified":
+        raise ValueError(_inapplicable(method, f"nothing, {n_nodes}"))
+    return search(attack, n_steps)
+
+
+def check_method(method: str) -> None:
+    """Raises for a method that there is not."""
+    if method not in METHODS:
+        raise ValueError(
+            f"method must be one of {', '.join(METHODS)}; got {method!r}. Leave it out for auto."
+        )
+
+
+def check_epsilon(name: str, epsilon: object) -> float:
+    """Returns an allowed output change that is one."""
+    if isinstance(epsilon, bool) or not isinstance(epsilon, Real):
+        raise TypeError(f"{name} must be a number; got {epsilon!r}. The published value is .01.")
+    value = float(epsilon)
+    if not 0 < value < math.inf:
+        raise ValueError(
+            f"{name} must be above 0 and finite; got {epsilon!r}. The published value is .01."
+        )
+    return value
+
+
+def _published(attack: Attack, n_steps: int) -> Found:
+    limits = attack.limits
+    if not limits.shape_free or not torch.equal(limits.free, attack.reading.rows.valid):
+        reason = "constraints are unknown to the published search"
+        raise ValueError(_inapplicable("published", reason))
+    judged = published_search(attack, n_steps)
+    nothing = torch.zeros(len(attack.ids), dtype=torch.long, device=judged.tvd.device)
+    return Found(judged, affine_ceiling(attack), nothing + SEARCHED, nothing, "published")
+
+
+def _inapplicable(method: str, reason: str) -> str:
+    return (
+        f"method must apply to the model; got {method!r}, but {reason}. "
+        "Leave it out, and the result names what ran."
+    )
