@@ -41,7 +41,8 @@ def test_records_of_each_test() -> None:
     assert set(permuted[0]) == {"predicted", "max_attention", "mass", "median_tvd", "pvalue"}
     attacked = adversarial_attention(model, inputs, n_steps=2, seed=0).records()
     assert set(attacked[0]) == {
-        "predicted", "max_attention", "mass", "max_jsd", "upper_bound", "certified",
+        "predicted", "max_attention", "mass", "max_jsd", "upper_bound", "certified", "outcome",
+        "n_nodes",
     }  # fmt: skip
     assert len(permuted) == len(attacked) == 6
     json.dumps([permuted, attacked], allow_nan=False)

@@ -132,7 +132,11 @@ def test_permute_attention(changes: dict[str, Any], kind: type[Exception], messa
         ({"epsilon": math.nan}, ValueError, "epsilon must be above 0 and finite; got nan"),
         ({"epsilon": "small"}, TypeError, "epsilon must be a number; got 'small'"),
         ({"epsilon": math.inf}, ValueError, "epsilon must be above 0 and finite; got inf"),
-        ({"method": "exact?"}, ValueError, "method must be one of auto, search.*got 'exact\\?'"),
+        (
+            {"method": "exact?"},
+            ValueError,
+            "method must be one of auto, exact, certified, search, published.*got 'exact\\?'",
+        ),
         ({"n_adversaries": 0}, ValueError, "n_adversaries must be at least 1; got 0"),
         ({"n_steps": 0}, ValueError, "n_steps must be at least 1; got 0"),
         ({"n_steps": True}, TypeError, "n_steps must be a whole number; got True"),

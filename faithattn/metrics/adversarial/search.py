@@ -11,7 +11,7 @@ from faithattn.metrics.adversarial.assembly import affine_ceiling
 from faithattn.metrics.adversarial.attack import Attack, Found, Judged, best_of
 from faithattn.metrics.adversarial.climb import as_scores, climbed
 from faithattn.metrics.adversarial.lines import along, restored
-from faithattn.metrics.adversarial.starts import straight_corners, straight_pairs
+from faithattn.metrics.adversarial.starts import rearranged, straight_corners, straight_pairs
 
 _STEPS = 20  # of the published search for one of ours
 
@@ -25,6 +25,8 @@ def search(attack: Attack, n_steps: int) -> Found:
     """
     single = attack.original.shape[1] == 1
     starts = straight_pairs(attack) if single else straight_corners(attack)
+    if not attack.limits.shape_free:
+        starts = torch.cat([starts, rearranged(attack)], 1)
     judged = attack.judge(starts).beside(restored(attack, starts, 3))
     if single:
         judged = judged.beside(_between(attack, starts))

@@ -7,10 +7,12 @@ from torch import Tensor
 
 from faithattn.measures.adversary.pairs import NONE, best_vertices
 from faithattn.measures.adversary.slabs import free_slab, slab_of
+from faithattn.measures.draws import shuffle_rows, sort_keys
 from faithattn.metrics.adversarial.attack import Attack
 
 _MOST_POSITIONS = 256  # whose outputs are looked at one by one
 _BISECTIONS = 40
+_ORDERS = 7
 
 
 def tangent(attack: Attack) -> tuple[Tensor, Tensor]:
@@ -72,6 +74,21 @@ def straight_corners(attack: Attack) -> Tensor:
         spent = (alone == NONE).all(-1, keepdim=True)
         alone = torch.where(spent, attack.alone().masked_fill(~attack.limits.free, NONE), alone)
     return torch.stack(found, 1)
+
+
+def rearranged(attack: Attack) -> Tensor:
+    """The same weights in other places, ``(B, n, R, L)``: as much entropy and support as before.
+
+    The most attended position gets the least weight and so on; and random orders.
+    """
+    free, original = attack.limits.free, attack.original
+    rising = original.masked_fill(~free, torch.inf).argsort(-1)
+    falling = original.masked_fill(~free, NONE).argsort(-1, descending=True)
+    # Fixed weights come last in both orders, in any order: they are put back.
+    turned = torch.zeros_like(original).scatter_(-1, rising, original.gather(-1, falling))
+    turned = torch.where(free, turned, original)[:, None]
+    keys = sort_keys(attack.seed, attack.ids, 0, _ORDERS, attack.reading.rows.mask)
+    return torch.cat([turned, shuffle_rows(original, free, keys)], 1)
 
 
 def _priced(

@@ -10,7 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from faithattn.measures.adversary.published import OutputChange, divergence_slope, search_adversaries
+from faithattn.measures.adversary.published import (
+    OutputChange,
+    divergence_slope,
+    search_adversaries,
+)
 
 LENGTHS = (5, 3, 8, 1)
 STEPS, EPSILON = 50, 0.02
