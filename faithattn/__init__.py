@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from faithattn.importance.leave_one_out import leave_one_out_importance
     from faithattn.interventions.patches import mask_patch
     from faithattn.interventions.tokens import mask_token
+    from faithattn.measures.agreement import (
+        spearman_correlation,
+        top_k_overlap,
+        weighted_kendall_tau,
+    )
     from faithattn.measures.divergence import (
         jensen_shannon_divergence,
         kl_divergence,
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
         rank_correlation,
         top_k_kendall,
     )
+    from faithattn.measures.retrieval import average_precision, ndcg
     from faithattn.metrics.adversarial import adversarial_attention
     from faithattn.metrics.correlation import gradient_correlation, loo_correlation
     from faithattn.metrics.permutation import permutation_test
@@ -69,6 +75,7 @@ __all__ = [
     "adapt",
     "adversarial_attention",
     "aggregate_scores",
+    "average_precision",
     "check_adapter",
     "exact_adversary",
     "gradient_correlation",
@@ -81,13 +88,17 @@ __all__ = [
     "mask_patch",
     "mask_token",
     "memory_budget",
+    "ndcg",
     "patch_groups",
     "permutation_test",
     "permute_attention",
     "rank_correlation",
+    "spearman_correlation",
     "token_logits",
     "top_k_kendall",
+    "top_k_overlap",
     "total_variation_distance",
+    "weighted_kendall_tau",
     "word_groups",
 ]
 
@@ -110,6 +121,7 @@ _HOMES = {
     "importance.leave_one_out": ["leave_one_out_importance"],
     "interventions.patches": ["mask_patch"],
     "interventions.tokens": ["mask_token"],
+    "measures.agreement": ["spearman_correlation", "top_k_overlap", "weighted_kendall_tau"],
     "measures.divergence": [
         "jensen_shannon_divergence",
         "kl_divergence",
@@ -119,6 +131,7 @@ _HOMES = {
     "measures.exact": ["exact_adversary"],
     "measures.groups": ["aggregate_scores", "patch_groups", "word_groups"],
     "measures.rank": ["RankCorrelation", "kendall_tau", "rank_correlation", "top_k_kendall"],
+    "measures.retrieval": ["average_precision", "ndcg"],
     "metrics.adversarial": ["adversarial_attention"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
     "metrics.permutation": ["permutation_test"],

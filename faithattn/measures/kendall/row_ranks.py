@@ -43,3 +43,22 @@ def dense_ranks(ascending: Tensor, tolerance: Tensor | float = 0) -> Tensor:
     ranks = torch.zeros_like(ascending, dtype=index_dtype(ascending.shape[1]))
     torch.cumsum(rises, 1, dtype=ranks.dtype, out=ranks[:, 1:])
     return ranks
+
+
+def group_sizes(ranks: Tensor, mask: Tensor | None) -> Tensor:
+    """Counts the positions that have each rank, (rows, positions) -> (rows, ranks)."""
+    ones = torch.ones_like(ranks) if mask is None else mask.to(ranks.dtype)
+    return torch.zeros_like(ranks).scatter_add_(1, ranks.long(), ones)
+
+
+def centred_ranks(ranks: Tensor, mask: Tensor | None) -> Tensor:
+    """Returns twice each position's distance from the mean rank, tied positions averaged.
+
+    The dense ``ranks`` of the positions that take part become whole numbers
+    between ``1 - T`` and ``T - 1`` that sum to 0; elsewhere they are 0.
+    """
+    sizes = group_sizes(ranks, mask).long()
+    ends = sizes.cumsum(1)
+    # The mean rank of a group from 1, doubled, is 2 end - size + 1; that of the row is T + 1.
+    centred = (2 * ends - sizes - ends[:, -1:]).gather(1, ranks.long())
+    return centred if mask is None else centred.masked_fill(~mask, 0)
