@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from faithattn.measures.kendall.inversions import argsort, index_dtype
+from faithattn.measures.kendall.inversions import argsort
 
 
 class RowRanks(NamedTuple):
@@ -40,8 +40,9 @@ def dense_ranks(ascending: Tensor, tolerance: Tensor | float = 0) -> Tensor:
     """Ranks sorted rows (rows, positions >= 2) from 0; a gap above ``tolerance`` is a new rank."""
     # The comparison is False for nan and for two infinities, so neither starts a new rank.
     rises = ascending[:, 1:] - ascending[:, :-1] > tolerance
-    ranks = torch.zeros_like(ascending, dtype=index_dtype(ascending.shape[1]))
-    torch.cumsum(rises, 1, dtype=ranks.dtype, out=ranks[:, 1:])
+    # 32 bits take half the time of 64 and hold more ranks than memory holds positions.
+    ranks = torch.zeros_like(ascending, dtype=torch.int32)
+    torch.cumsum(rises, 1, dtype=torch.int32, out=ranks[:, 1:])
     return ranks
 
 
