@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from faithattn.interventions.tokens import mask_token
     from faithattn.measures.adversary.exact import exact_adversary
     from faithattn.measures.adversary.plausible import Plausible
+    from faithattn.measures.agreement import (
+        spearman_correlation,
+        top_k_overlap,
+        weighted_kendall_tau,
+    )
     from faithattn.measures.divergence import (
         jensen_shannon_divergence,
         kl_divergence,
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
         rank_correlation,
         top_k_kendall,
     )
+    from faithattn.measures.retrieval import average_precision, ndcg
     from faithattn.metrics.adversarial.attention import adversarial_attention
     from faithattn.metrics.adversarial.frontier import adversarial_frontier
     from faithattn.metrics.correlation import gradient_correlation, loo_correlation
@@ -79,6 +85,7 @@ __all__ = [
     "adversarial_attention",
     "adversarial_frontier",
     "aggregate_scores",
+    "average_precision",
     "check_adapter",
     "exact_adversary",
     "gradient_correlation",
@@ -91,13 +98,17 @@ __all__ = [
     "mask_patch",
     "mask_token",
     "memory_budget",
+    "ndcg",
     "patch_groups",
     "permutation_test",
     "permute_attention",
     "rank_correlation",
+    "spearman_correlation",
     "token_logits",
     "top_k_kendall",
+    "top_k_overlap",
     "total_variation_distance",
+    "weighted_kendall_tau",
     "word_groups",
 ]
 
@@ -120,6 +131,7 @@ _HOMES = {
     "importance.leave_one_out": ["leave_one_out_importance"],
     "interventions.patches": ["mask_patch"],
     "interventions.tokens": ["mask_token"],
+    "measures.agreement": ["spearman_correlation", "top_k_overlap", "weighted_kendall_tau"],
     "measures.divergence": [
         "jensen_shannon_divergence",
         "kl_divergence",
@@ -132,6 +144,7 @@ _HOMES = {
     "measures.rank": ["RankCorrelation", "kendall_tau", "rank_correlation", "top_k_kendall"],
     "metrics.adversarial.attention": ["adversarial_attention"],
     "metrics.adversarial.frontier": ["adversarial_frontier"],
+    "measures.retrieval": ["average_precision", "ndcg"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
     "metrics.permutation": ["permutation_test"],
     "results": ["AdversarialFrontier", "AdversarialResult", "Correlation", "PermutationResult"],

@@ -56,18 +56,23 @@ def require_device(name: str, value: Tensor, other_name: str, other: Tensor) -> 
 
 def require_mask(mask: object, name: str, like: Tensor) -> Tensor:
     """Returns a boolean mask of the shape and on the device of ``like``."""
-    tensor = require_tensor("mask", mask)
+    return require_flags("mask", mask, name, like, "real")
+
+
+def require_flags(name: str, value: object, other_name: str, other: Tensor, kind: str) -> Tensor:
+    """Returns one flag a position, True at positions of that kind, matching ``other``."""
+    tensor = require_tensor(name, value)
     if tensor.dtype != torch.bool:
         raise TypeError(
-            f"mask must be boolean, True at real positions; got {tensor.dtype}. "
+            f"{name} must be boolean, True at {kind} positions; got {tensor.dtype}. "
             "Convert with .bool()."
         )
-    if tensor.shape != like.shape:
+    if tensor.shape != other.shape:
         raise ValueError(
-            f"mask must have the shape of {name}; got {name} {tuple(like.shape)} "
-            f"and mask {tuple(tensor.shape)}. Give one flag a position."
+            f"{name} must have the shape of {other_name}; got {other_name} {tuple(other.shape)} "
+            f"and {name} {tuple(tensor.shape)}. Give one flag a position."
         )
-    require_device("mask", tensor, name, like)
+    require_device(name, tensor, other_name, other)
     return tensor
 
 

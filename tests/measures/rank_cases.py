@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from scipy.stats import kendalltau
 from torch import Tensor
 
+RowMeasure = Callable[[Any, Any], Any]  # of two one-dimensional arrays
 NAN, INF = math.nan, math.inf
 LEVELS = {"no ties": None, "few ties": 60, "many ties": 7, "two values": 2}
 
@@ -63,3 +65,14 @@ def garbage(x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 def assert_equal(a: Tensor, b: Tensor) -> None:
     torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12, equal_nan=True)
+
+
+def by_row(measure: RowMeasure, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+    """A measure of two one-dimensional rows, taken of the real positions of each row."""
+    mask = torch.ones_like(x, dtype=torch.bool) if mask is None else mask
+    values = []
+    for a, b, keep in zip(x, y, mask, strict=True):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values.append(measure(a[keep].numpy(), b[keep].numpy()))
+    return torch.tensor(values, dtype=torch.float64)

@@ -38,7 +38,7 @@ def test_ties_in_one_input_only() -> None:
 
 
 @pytest.mark.parametrize("levels", [None, 9000])
-@pytest.mark.parametrize("length", [4000, 4097, 40_000])
+@pytest.mark.parametrize("length", [4000, 4097, 16_384, 16_385, 40_000, 140_000])
 def test_long_rows(length: int, levels: int | None) -> None:
     generator = torch.Generator().manual_seed(length)
     x, y = draw(2, length, levels, generator), draw(2, length, levels, generator)
@@ -46,6 +46,13 @@ def test_long_rows(length: int, levels: int | None) -> None:
     mask = torch.rand(x.shape, generator=generator) < 0.9
     assert_same(kendall_tau(x, y), scipy_tau(x, y))
     assert_same(kendall_tau(*garbage(x, y, mask), mask=mask), scipy_tau(x, y, mask))
+
+
+def test_rows_so_long_that_groups_of_values_are_divided_again() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = draw(2, 1_050_000, None, generator), draw(2, 1_050_000, None, generator)
+    y[1] += x[1]
+    assert_same(kendall_tau(x, y), scipy_tau(x, y))
 
 
 @pytest.mark.parametrize(

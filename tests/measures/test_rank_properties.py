@@ -150,7 +150,7 @@ def test_tolerances_that_are_none(tolerance, error, message) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("length", [20, 50, 130, 700])
+@pytest.mark.parametrize("length", [20, 50, 130, 700, 17_000])
 def test_the_device_changes_nothing(length: int) -> None:
     x, y = draw_pair(length, 40, seed=1)
     mask = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) < 0.8

@@ -39,11 +39,13 @@ class PairCounts(NamedTuple):
 def tie_sums(group_sizes: Tensor) -> TieSums:
     """Sums over groups, (rows, groups) -> (rows,)."""
     c = group_sizes.long()
-    twice_pairs = c * (c - 1)
+    power = c * c
+    # From sums of powers, multiplied out: half the passes over memory of the products themselves.
+    first, second, third = c.sum(1), power.sum(1), power.mul_(c).sum(1)
     return TieSums(
-        twice_pairs.sum(1) // 2,
-        (twice_pairs * (c - 2)).sum(1),
-        (twice_pairs * (2 * c + 5)).sum(1),
+        pairs=(second - first) // 2,
+        cubic=third - 3 * second + 2 * first,
+        variance=2 * third + 3 * second - 5 * first,
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from faithattn.measures.kendall.inversions import discordant_pairs, pair_codes, stable_order
 from faithattn.measures.kendall.null import PairCounts, TieSums, tau_b, tie_sums
-from faithattn.measures.kendall.row_ranks import RowRanks, dense_ranks, row_ranks
+from faithattn.measures.kendall.row_ranks import RowRanks, dense_ranks, group_sizes, row_ranks
 from faithattn.measures.kendall.rows import Rows
 
 Tolerance: TypeAlias = "float | Literal['auto']"
@@ -30,19 +30,35 @@ def tau_and_pvalue(rows: Rows, tolerances: tuple[Tolerance, Tolerance]) -> tuple
 
 def top_k_distances(rows: Rows, k: int) -> Tensor:
     """Returns the normalised Kendall distance of top-k lists for each row, on the CPU."""
-    x, y = (row_ranks(-values, rows.mask) for values in (rows.x, rows.y))
-    lengths = rows.lengths()
-    cut = lengths.clamp(max=k)
-    # Places in the lists from 0, and the cut for every position that is in neither.
-    x_places, y_places = (_list_places(ranks, cut) for ranks in (x, y))
-    shared = ((x_places < cut[:, None]) & (y_places < cut[:, None])).sum(1)
+    lists, lengths = top_k_lists(rows, k), rows.lengths()
+    cut = lists.cut
     # A pair that is in one list but not in the other is tied there, and costs 1/2.
-    missing = cut - shared
-    cost = discordant_pairs(pair_codes(x_places, y_places), y_tied=True)
+    missing = cut - lists.shared()
+    cost = discordant_pairs(pair_codes(lists.x_places, lists.y_places), y_tied=True)
     cost = cost + missing * (missing - 1) // 2
     largest = cut * (cut - 1) // 2 + cut * torch.minimum(cut, lengths - cut)
-    distance = cost.cpu().double() / largest.cpu()
-    return distance.where((x.defined & y.defined).cpu(), math.nan)
+    return (cost.cpu().double() / largest.cpu()).where(lists.defined.cpu(), math.nan)
+
+
+class TopLists(NamedTuple):
+    """The lists of each row's k largest values in x and in y."""
+
+    x_places: Tensor  # (rows, positions) places in the list from 0; ``cut`` if not in it
+    y_places: Tensor
+    cut: Tensor  # (rows,) length of both lists
+    defined: Tensor  # (rows,) False where a position that takes part is nan
+
+    def shared(self) -> Tensor:
+        """Counts the positions that are in both lists of each row."""
+        cut = self.cut[:, None]
+        return ((self.x_places < cut) & (self.y_places < cut)).sum(1)
+
+
+def top_k_lists(rows: Rows, k: int) -> TopLists:
+    """Ranks positions from the largest value down, equal values by position, and cuts at k."""
+    x, y = (row_ranks(-values, rows.mask) for values in (rows.x, rows.y))
+    cut = rows.lengths().clamp(max=k)
+    return TopLists(_list_places(x, cut), _list_places(y, cut), cut, x.defined & y.defined)
 
 
 def _largest_gap(tolerance: Tolerance, values: Tensor, mask: Tensor | None) -> Tensor | float:
@@ -60,20 +76,14 @@ def _pair_counts(x: RowRanks, y: RowRanks, rows: Rows) -> PairCounts:
     y_tied = bool((y.distinct < lengths).any())
     codes = pair_codes(x.ranks, y.ranks)
     none = TieSums(*[torch.zeros_like(lengths)] * 3)
-    joint = tie_sums(_group_sizes(dense_ranks(codes), None)) if x_tied and y_tied else none
+    joint = tie_sums(group_sizes(dense_ranks(codes), None)) if x_tied and y_tied else none
     return PairCounts(
         positions=lengths,
         discordant=discordant_pairs(codes, y_tied=y_tied),
-        x_ties=tie_sums(_group_sizes(x.ranks, rows.mask)) if x_tied else none,
-        y_ties=tie_sums(_group_sizes(y.ranks, rows.mask)) if y_tied else none,
+        x_ties=tie_sums(group_sizes(x.ranks, rows.mask)) if x_tied else none,
+        y_ties=tie_sums(group_sizes(y.ranks, rows.mask)) if y_tied else none,
         joint_pairs=joint.pairs,
     )
-
-
-def _group_sizes(ranks: Tensor, mask: Tensor | None) -> Tensor:
-    """Counts the positions that have each rank, (rows, positions) -> (rows, ranks)."""
-    ones = torch.ones_like(ranks) if mask is None else mask.to(ranks.dtype)
-    return torch.zeros_like(ranks).scatter_add_(1, ranks.long(), ones)
 
 
 def _list_places(ranks: RowRanks, cut: Tensor) -> Tensor:

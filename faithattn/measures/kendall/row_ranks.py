@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from faithattn.measures.kendall.inversions import argsort, index_dtype
+from faithattn.measures.kendall.inversions import argsort
 
 
 class RowRanks(NamedTuple):
@@ -40,6 +40,26 @@ def dense_ranks(ascending: Tensor, tolerance: Tensor | float = 0) -> Tensor:
     """Ranks sorted rows (rows, positions >= 2) from 0; a gap above ``tolerance`` is a new rank."""
     # The comparison is False for nan and for two infinities, so neither starts a new rank.
     rises = ascending[:, 1:] - ascending[:, :-1] > tolerance
-    ranks = torch.zeros_like(ascending, dtype=index_dtype(ascending.shape[1]))
-    torch.cumsum(rises, 1, dtype=ranks.dtype, out=ranks[:, 1:])
+    # 32 bits take half the time of 64 and hold more ranks than memory holds positions.
+    ranks = torch.zeros_like(ascending, dtype=torch.int32)
+    torch.cumsum(rises, 1, dtype=torch.int32, out=ranks[:, 1:])
     return ranks
+
+
+def group_sizes(ranks: Tensor, mask: Tensor | None) -> Tensor:
+    """Counts the positions that have each rank, (rows, positions) -> (rows, ranks)."""
+    ones = torch.ones_like(ranks) if mask is None else mask.to(ranks.dtype)
+    return torch.zeros_like(ranks).scatter_add_(1, ranks.long(), ones)
+
+
+def centred_ranks(ranks: Tensor, mask: Tensor | None) -> Tensor:
+    """Returns twice each position's distance from the mean rank, tied positions averaged.
+
+    The dense ``ranks`` of the positions that take part become whole numbers
+    between ``1 - T`` and ``T - 1`` that sum to 0; elsewhere they are 0.
+    """
+    sizes = group_sizes(ranks, mask).long()
+    ends = sizes.cumsum(1)
+    # The mean rank of a group from 1, doubled, is 2 end - size + 1; that of the row is T + 1.
+    centred = (2 * ends - sizes - ends[:, -1:]).gather(1, ranks.long())
+    return centred if mask is None else centred.masked_fill(~mask, 0)
