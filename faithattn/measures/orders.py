@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -42,8 +44,8 @@ def order_keys(valid: Tensor, first: int, last: int) -> Tensor:
     return keys
 
 
-def order_sums(attention: Tensor, scores: Tensor, orders: Tensor) -> Tensor:
-    """What each order adds to the sums: ``(K, N, C)``.
+def order_sums(attention: Tensor, scores: Tensor) -> Tensor:
+    """What each order of few positions adds to the sums, ``(T!, N, C)`` in double precision.
 
     The sum over rows r and positions t of a[r, order(t)] s[r, t] is one over
     t of m[t, order(t)], with m[t, u] = sum_r s[r, t] a[r, u]: however many rows
@@ -52,13 +54,18 @@ def order_sums(attention: Tensor, scores: Tensor, orders: Tensor) -> Tensor:
     Args:
         attention: Rows ``(N, R, T)``, moved together.
         scores: What each weight is multiplied with, ``(N, R, T, C)``.
-        orders: Orders ``(K, T)``.
     """
     size, length = attention.shape[0], attention.shape[-1]
-    products = torch.einsum("nrtc,nru->tunc", scores, attention)
+    products = torch.einsum("nrtc,nru->tunc", scores.double(), attention.double())
     own = torch.einsum("ttnc->nc", products)
-    chosen = one_hot(orders, length).to(products.dtype).flatten(1)
-    return (chosen @ products.reshape(length * length, -1)).view(len(orders), size, -1) - own
+    chosen = _selection(length).to(products.device)
+    return (chosen @ products.reshape(length * length, -1)).view(len(chosen), size, -1) - own
+
+
+@cache
+def _selection(length: int) -> Tensor:
+    """Which entries (t, order(t)) each order adds up, (T!, T * T) of zeros and ones."""
+    return one_hot(all_orders(length), length).flatten(1).double()
 
 
 def order_moments(attention: Tensor, scores: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,11 +13,11 @@ from faithattn._memory import chunk_size
 from faithattn.adapters.affine import Affine, fit_affine
 from faithattn.adapters.reading import Reading
 from faithattn.measures.draws import shuffle_rows, spans
-from faithattn.measures.orders import all_orders, order_keys, order_moments, order_sums
+from faithattn.measures.orders import order_keys, order_moments, order_sums
 from faithattn.measures.outputs import class_probability, output_distance, probabilities
 
 _LONGEST = 7  # 5,040 orders; those of 8 positions cost more than the shuffles of a whole batch
-DRAWN = 32  # shuffles that an affine form is held against: two positions keep their order in half
+DRAWN = 32  # as many shuffles show a bend: not all of them leave two positions in their order
 _LEAST_SPREAD = 1e-6  # of the scores: less is float noise
 
 
@@ -110,28 +110,29 @@ def _moved_alike(reading: Reading) -> Tensor:
 def _by_scores(reading: Reading, affine: Affine, lengths: Tensor) -> Iterator[Orders]:
     """From the affine form, for these instances alone; lengths (B,), 0 for the others."""
     for length in sorted({*lengths.tolist()} - {0}):
-        orders = all_orders(length, lengths.device)
         members = (lengths == length).nonzero()[:, 0]
-        elements = len(orders) * affine.scores.shape[-1] + reading.rows.conditional[0].numel()
+        elements = (
+            math.factorial(length) * affine.scores.shape[-1] + reading.rows.conditional[0].numel()
+        )
         step = chunk_size(elements, bytes_per_element=48)
         for first, last in spans(len(members), step):
             chunk = members[first:last]
             own = reading.run.logits[chunk].detach().double()
-            logits = own + _added(reading, affine, chunk, orders)
+            logits = own + _added(reading, affine, chunk, length)
             # The own order goes the same way: equal attention gives equal numbers.
             yield _orders(reading, chunk, probabilities(logits, reading.output), own)
 
 
-def _added(reading: Reading, affine: Affine, chunk: Tensor, orders: Tensor) -> Tensor:
-    """What the orders add to the logits of some instances, (K, N, C) in double precision."""
-    rows, length = reading.rows, orders.shape[1]
+def _added(reading: Reading, affine: Affine, chunk: Tensor, length: int) -> Tensor:
+    """What all orders add to the logits of some instances, (K, N, C)."""
+    rows = reading.rows
     valid = rows.valid[chunk]
     columns = valid.any(1).nonzero()[:, 1].view(len(chunk), 1, length)
     columns = columns.expand(-1, valid.shape[1], -1)
-    attention = rows.conditional[chunk].gather(-1, columns).double()
+    attention = rows.conditional[chunk].gather(-1, columns)
     scores = affine.scores[chunk].view(*valid.shape, -1)
     places = columns[..., None].expand(*columns.shape, scores.shape[-1])
-    return order_sums(attention, scores.gather(2, places).double(), orders)
+    return order_sums(attention, scores.gather(2, places))
 
 
 def _by_replay(reading: Reading, lengths: Tensor) -> Iterator[Orders]:
