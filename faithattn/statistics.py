@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,18 @@ def mean_interval(values: NDArray[np.float64]) -> tuple[float, float]:
         rng=np.random.default_rng(0),
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+@lru_cache(maxsize=64)
+def median_ranks(count: int) -> tuple[int, int]:
+    """Places from 0 of the ranked values between which the median lies, at 95 % or more.
+
+    Whatever the distribution: the number of values below its median is
+    binomial. Of fewer than six values the smallest and the largest, which
+    contain the median less often than that (1 - 2 ** (1 - count)).
+    """
+    low = max(int(stats.binom.ppf(0.025, count, 0.5)) - 1, 0)
+    return low, count - 1 - low
 
 
 def null_spread(length: float) -> float:

@@ -38,7 +38,10 @@ def test_records_have_every_scalar_and_no_nan(correlation: Correlation) -> None:
 def test_records_of_each_test() -> None:
     model, inputs = planted.indifferent()
     permuted = permutation_test(model, inputs, n_permutations=3, seed=0).records()
-    assert set(permuted[0]) == {"predicted", "max_attention", "mass", "median_tvd", "pvalue"}
+    assert set(permuted[0]) == {
+        "predicted", "max_attention", "mass", "median_tvd", "median_low", "median_high",
+        "pvalue", "pvalue_error", "exact", "effect", "effect_spread",
+    }  # fmt: skip
     attacked = adversarial_attention(model, inputs, n_steps=2, seed=0).records()
     assert set(attacked[0]) == {
         "predicted", "max_attention", "mass", "max_jsd", "upper_bound", "certified", "outcome",

@@ -16,6 +16,7 @@ from faithattn.statistics import (
     Summary,
     describe,
     mean_interval,
+    median_ranks,
     null_spread,
     summarize,
 )
@@ -46,6 +47,21 @@ def test_interval_agrees_with_the_normal_one() -> None:
     expected = stats.norm.interval(0.95, VALUES.mean(), VALUES.std(ddof=1) / math.sqrt(200))
     assert (low, high) == pytest.approx(expected, abs=0.006)
     assert mean_interval(VALUES) == (low, high)
+
+
+@pytest.mark.parametrize("count", [6, 7, 30, 100, 1001])
+def test_ranks_of_the_median_are_the_innermost_that_reach_95_percent(count: int) -> None:
+    low, high = median_ranks(count)
+    assert high == count - 1 - low
+    values = np.arange(float(count))
+    expected = stats.quantile_test(values, q=count / 2, p=0.5).confidence_interval(0.95)
+    assert (low, high) == (expected.low, expected.high)
+    inside = [1 - 2 * stats.binom.cdf(rank, count, 0.5) for rank in (low, low + 1)]
+    assert inside[0] >= 0.95 > inside[1]
+
+
+def test_ranks_of_few_values_are_the_outermost() -> None:
+    assert [median_ranks(count) for count in range(1, 6)] == [(0, n) for n in range(5)]
 
 
 def test_interval_covers_the_mean_as_often_as_it_says() -> None:

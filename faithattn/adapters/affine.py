@@ -1,4 +1,4 @@
-"""Logits that are affine in the chosen rows: found by differentiation, checked on random points."""
+"""Logits that are affine in the chosen rows: found by differentiation, checked on others."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ import torch
 from torch import Tensor
 
 from faithattn.adapters.reading import Reading
+from faithattn.adapters.rows import Rows
+from faithattn.errors import AdapterError
+from faithattn.measures.draws import spans
 
-_CHECK_POINTS = 4
+_SCATTERED = 3
+_GOLDEN_ANGLE = 2.399963229728653  # no multiple of it is near a whole turn: waves do not repeat
+_AMPLITUDE = 5  # of logits: weights differ by up to four orders of magnitude
 _MOST_OUTPUTS = 16  # one backward pass each; beyond, the replay itself is as quick
 _TOLERANCE = 1e-4
+_LOOSE = 10  # times the tolerance: before the scores are known, the scale is a guess
 
 
 @dataclass(frozen=True)
@@ -21,10 +27,12 @@ class Affine:
     Attributes:
         scores: ``(B, R * L, C)``.
         constant: ``(B, C)``.
+        holds: ``(B,)`` bool, the instances whose logits are so.
     """
 
     scores: Tensor
     constant: Tensor
+    holds: Tensor
 
     def logits(self, rows: Tensor) -> Tensor:
         """Logits ``(B, K, C)`` of rows ``(B, K, R, L)``."""
@@ -33,9 +41,40 @@ class Affine:
 
 def find_affine(reading: Reading) -> Affine | None:
     """The affine form of the logits in the rows, or None if this batch refutes it."""
-    rows = reading.rows.conditional
+    affine = fit_affine(reading)
+    return affine if affine is not None and bool(affine.holds.all()) else None
+
+
+def fit_affine(reading: Reading, known: tuple[Tensor, Tensor] | None = None) -> Affine | None:
+    """The affine form of those instances that have one; None if none has, or no derivative.
+
+    ``known`` are rows (K, B, R, L) to hold it against, with the logits
+    (K, B, C) that the model gave. Without them the model is asked, and one that
+    bends is seen before anything is differentiated.
+    """
     if reading.outputs.shape[-1] > _MOST_OUTPUTS:
         return None
+    points = _points(reading.rows) if known is None else known[0]
+    actual = _replayed(reading, points) if known is None else _widened(known[1])
+    if known is None and _bends(_widened(reading.run.logits.detach()), actual):
+        return None
+    try:
+        scores, constant = _differentiate(reading)
+    except (RuntimeError, AdapterError):
+        # What works without gradient may not work with it: NumPy inside, a value overwritten, an
+        # operation without a derivative, another kernel than the recorded one.
+        return None
+    expected = torch.baddbmm(constant[:, None], points.transpose(0, 1).flatten(2), scores)
+    # One scale a logit: an excluded class has the lowest finite number as its constant.
+    scale = 1 + scores.abs().amax(1) + constant.abs()
+    near = (actual.transpose(0, 1) - expected).abs() <= _TOLERANCE * scale[:, None]
+    holds = near.flatten(1).all(1)
+    return Affine(scores, constant, holds) if holds.any() else None
+
+
+def _differentiate(reading: Reading) -> tuple[Tensor, Tensor]:
+    """Scores and constant at the model's own rows."""
+    rows = reading.rows.conditional
     with torch.enable_grad():
         point = rows[None].detach().requires_grad_()
         logits = _replay_logits(reading, point)[0]
@@ -44,8 +83,7 @@ def find_affine(reading: Reading) -> Affine | None:
             [_slope(logits[:, c], point, retain=c + 1 < count)[0] for c in range(count)], -1
         ).flatten(1, 2)
     constant = logits.detach() - torch.bmm(rows.flatten(1)[:, None], scores)[:, 0]
-    affine = Affine(scores, constant)
-    return affine if _holds(reading, affine) else None
+    return scores, constant
 
 
 def _slope(values: Tensor, point: Tensor, *, retain: bool) -> Tensor:
@@ -56,28 +94,41 @@ def _slope(values: Tensor, point: Tensor, *, retain: bool) -> Tensor:
     return torch.zeros_like(point) if slope is None else slope
 
 
-def _holds(reading: Reading, affine: Affine) -> bool:
-    """Compares with the model itself at random points of the simplex."""
-    rows = reading.rows
-    points = _check_points(rows.valid).to(rows.conditional.dtype)
+def _bends(own: Tensor, actual: Tensor) -> bool:
+    """Whether no instance's logits lie on a line from the model's rows to the first point."""
+    end, middle = actual[0], actual[-1]
+    scale = 1 + own.abs() + end.abs()
+    near = (middle - own / 2 - end / 2).abs() <= _LOOSE * _TOLERANCE * scale
+    return not bool(near.all(-1).any())
+
+
+def _points(rows: Rows) -> Tensor:
+    """Scattered rows of the simplex, then the middle of the way to the first, (K, B, R, L).
+
+    They depend on the numbers of real positions and rows alone, so that an
+    instance is judged alike in any batch.
+    """
+    rank = rows.mask.cumsum(-1)[:, None]
+    lanes = torch.arange(1, _SCATTERED + 1, device=rank.device)[:, None, None, None]
+    waves = ((rows.numbers[..., None] * _SCATTERED + lanes) * rank * _GOLDEN_ANGLE).sin()
+    spread = waves.to(rows.conditional.dtype).mul_(_AMPLITUDE)
+    scattered = spread.masked_fill_(~rows.valid, -torch.inf).softmax(-1).nan_to_num_(0)
+    return torch.cat([scattered, (scattered[:1] + rows.conditional) / 2])
+
+
+def _replayed(reading: Reading, points: Tensor) -> Tensor:
+    """Logits (K, B, C) of rows (K, B, R, L), without gradient and within the budget."""
+    step = reading.alternatives_at_once(bytes_per_element=48)
     with torch.no_grad():
-        actual = _replay_logits(reading, points)
-    expected = affine.logits(points.transpose(0, 1)).transpose(0, 1)
-    # One scale a logit: an excluded class has the lowest finite number as its constant.
-    scale = 1 + affine.scores.abs().amax(1) + affine.constant.abs()
-    return bool(((actual - expected).abs() <= _TOLERANCE * scale).all())
-
-
-def _check_points(valid: Tensor) -> Tensor:
-    """Scattered rows of the simplex ``(4, B, R, L)``, 0 where not valid."""
-    size, lanes, length = valid.shape
-    numbers = torch.arange(1, _CHECK_POINTS * lanes * length + 1, device=valid.device)
-    # Sines of large steps: as irregular as a check needs, at the cost of one operation.
-    spread = 4 * (numbers * 12.9898).sin().view(_CHECK_POINTS, 1, lanes, length)
-    spread = spread.expand(-1, size, -1, -1).masked_fill(~valid, -torch.inf)
-    return spread.softmax(-1).nan_to_num(0)
+        pieces = [
+            _replay_logits(reading, points[first:last]) for first, last in spans(len(points), step)
+        ]
+    return torch.cat(pieces)
 
 
 def _replay_logits(reading: Reading, rows: Tensor) -> Tensor:
-    logits = reading.replay_override(reading.rows.override(rows))
+    return _widened(reading.replay_override(reading.rows.override(rows)))
+
+
+def _widened(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()

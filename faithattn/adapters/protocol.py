@@ -69,7 +69,7 @@ class AttentionModel(Protocol):
         >>> x = torch.tensor([[[1.0, 2.0], [0.0, -1.0], [2.0, 0.5]]])
         >>> check_adapter(WeightedSum(), x)
         >>> permutation_test(WeightedSum(), x, seed=0).median_tvd
-        tensor([0.1210])
+        tensor([0.1148])
     """
 
     def run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -85,7 +86,7 @@ class Reading:
         self._ways.add("run")
         return self.model.run(self.inputs, **overrides).logits
 
-    @property
+    @cached_property
     def can_replay(self) -> bool:
         """Whether alternatives go without running the whole model."""
         return isinstance(self.model, SupportsReplay) and self.run.state is not None

@@ -37,7 +37,10 @@ def output_distance(p: Tensor, q: Tensor, output: str) -> Tensor:
     several are independent labels, whose distances are averaged; regression
     outputs give the mean absolute difference in their own units.
     """
-    return variation(p, q) if output == "softmax" else (p - q).abs().mean(-1)
+    if output == "softmax":
+        return variation(p, q)
+    change = (p - q).abs()
+    return change.squeeze(-1) if change.shape[-1] == 1 else change.mean(-1)
 
 
 def predicted_class(outputs: Tensor, output: str) -> Tensor:

@@ -34,11 +34,11 @@ def test_effects_of_each_shuffle_agree_with_a_loop(paper_case: Case) -> None:
             divergence = oracles.jsd(weights.tolist(), single.attention().tolist())
             assert float(result.jsd[row, draw]) == pytest.approx(divergence, abs=1e-12)
     middle = result.tvd.quantile(0.5, -1)
-    torch.testing.assert_close(result.median_tvd, middle)
+    torch.testing.assert_close(result.median_tvd[~result.exact], middle[~result.exact])
 
 
 def test_pvalue_counts_shuffles_that_are_as_confident(text_case: Case) -> None:
-    model, inputs = text_case.model, text_case.inputs
+    model, inputs = text_case.model, texts((9, 8, 10))
     result = permutation_test(model, inputs, n_permutations=50, seed=1)
     run = model.run(inputs)
     own = run.attention["attention"].detach()
@@ -49,11 +49,13 @@ def test_pvalue_counts_shuffles_that_are_as_confident(text_case: Case) -> None:
     before = torch.where(original > 0.5, original, 1 - original)
     expected = (1 + (sure >= before - 1e-6).sum(1)).double() / 51
     torch.testing.assert_close(result.pvalue, expected)
+    torch.testing.assert_close(result.pvalue_error, (expected * (1 - expected) / 51).sqrt())
+    assert not result.exact.any()
     assert float(result.pvalue.min()) > 0 and float(result.pvalue.max()) <= 1
 
 
 @pytest.mark.parametrize("name", ["text-bilstm-additive", "question-cnn-scaled_dot"])
-def test_converges_to_full_enumeration(name: str) -> None:
+def test_draws_converge_to_full_enumeration(name: str) -> None:
     case = make_case(name)
     model, inputs = case.model, case.inputs
     result = permutation_test(model, inputs, n_permutations=4000, seed=0)
@@ -74,9 +76,8 @@ def test_converges_to_full_enumeration(name: str) -> None:
         drawn = result.tvd[row]
         spread = float(exact.std(correction=0)) / math.sqrt(4000)
         assert abs(float(drawn.mean() - exact.mean())) < 4 * spread + 1e-12
-        if len(exact) > 2:  # with two orders the median is either effect, by chance
-            low, high = (float(exact.quantile(share)) for share in (0.4, 0.6))
-            assert low - 1e-12 <= float(result.median_tvd[row]) <= high + 1e-12
+        assert bool(result.exact[row])
+        assert float(result.median_tvd[row]) == pytest.approx(float(exact.quantile(0.5)), abs=1e-12)
         for value in exact.unique()[:3]:
             share = float((exact <= value + 1e-9).double().mean())
             assert float((drawn <= value + 1e-9).double().mean()) == pytest.approx(share, abs=0.04)
@@ -117,8 +118,13 @@ def test_the_encoder_runs_once(paper_case: Case) -> None:
 def test_one_word_and_no_word_are_undefined_and_counted(text_case: Case) -> None:
     ids = texts((5, 1, 0))
     result = permutation_test(text_case.model, ids, n_permutations=5, seed=0)
-    for value in (result.tvd, result.jsd, result.median_tvd[:, None], result.pvalue[:, None]):
+    single = (
+        result.median_tvd, result.median_low, result.median_high, result.pvalue,
+        result.pvalue_error, result.effect, result.effect_spread,
+    )  # fmt: skip
+    for value in (result.tvd, result.jsd, *(each[:, None] for each in single)):
         assert value.isnan().all(-1).tolist() == [False, True, True]
+    assert result.exact.tolist() == [True, False, False]
     overall = result.summary().overall
     assert (overall.n, overall.undefined) == (3, 2)
 
@@ -175,7 +181,7 @@ def test_keys_outside_the_support_keep_their_weight() -> None:
     model = Watched()
     view = AttentionView("heads", heads=1, query=1)
     permutation_test(model, torch.zeros(3), n_permutations=12, seed=0, view=view)
-    assert len(seen) == 12
+    assert len(seen) == 12 + 6  # the random shuffles, then all orders of three keys
     changed = torch.zeros(2, 2, 5, dtype=torch.bool)
     changed[1, 1, 1:4] = True
     for override in seen:

@@ -97,8 +97,9 @@ def test_shuffles_agree_with_a_loop(view: AttentionView) -> None:
     model, inputs = Watched(), stack.inputs()
     result = _permute(model, inputs, view=view)
     own = Stack().run(inputs)
-    assert len(seen) == 12 and result.replay == "whole forwards"
-    for k, override in enumerate(seen):
+    # After the random shuffles come all orders of the one instance that has no more of them.
+    assert len(seen) == 12 + 6 and result.replay == "whole forwards"
+    for k, override in enumerate(seen[:12]):
         outputs = Stack().run(inputs, attention=override).logits.softmax(-1)
         tvd = (outputs - own.logits.softmax(-1)).abs().sum(-1) / 2
         torch.testing.assert_close(result.tvd[:, k], tvd.detach())
