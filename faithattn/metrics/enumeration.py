@@ -41,14 +41,15 @@ def cheap_affine(reading: Reading, drawn: tuple[Tensor, Tensor]) -> Affine | Non
     """The affine form of the logits, where asking takes no whole forward.
 
     ``drawn`` are some shuffled rows with their logits. They show a bend as
-    well as other rows do, if they are many enough to differ; of several
-    logits, the derivatives are dearer than to look for a bend before.
+    well as other rows do, if they are many enough to differ. Several logits
+    are several derivatives, and a recorded replay may be most of a deep model,
+    whose derivative takes memory: there a bend is looked for before.
     """
     # In double precision, which Apple's graphics processors do not have.
     if reading.replayed not in ("adapter", "recorded") or reading.outputs.device.type == "mps":
         return None
-    enough = len(drawn[0]) >= DRAWN and reading.outputs.shape[-1] == 1
-    return fit_affine(reading, drawn if enough else None)
+    slight = reading.replayed == "adapter" and reading.outputs.shape[-1] == 1
+    return fit_affine(reading, drawn if slight and len(drawn[0]) >= DRAWN else None)
 
 
 def every_order(reading: Reading, affine: Affine | None, count: int) -> Iterator[Orders]:
