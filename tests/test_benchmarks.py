@@ -154,14 +154,20 @@ def test_models_are_as_uneven_as_trained_ones() -> None:
 
 def test_the_sweep_is_drawn(tmp_path: Path) -> None:
     cells = [
-        sweep.Cell(axis, value, f"{name}, BiLSTM", row(ours=value * 1e-3, baseline=value * 1e-2))
+        sweep.Cell(
+            axis,
+            sweep.Setting()._replace(**{axis: value}),
+            f"{name}, BiLSTM",
+            row(ours=value * 1e-3, baseline=value * 1e-2),
+        )
         for axis in "TNKP"
         for name in ("permutation_test", "adversarial_attention, exact")
         for value in (1, 8, 64)
     ]
-    path = plots.draw(cells, tmp_path / "plots")
-    pixels = imread(path)
+    pixels = imread(plots.draw(cells, tmp_path / "plots"))
     assert pixels.shape[0] > 800
     assert pixels[..., :3].std() > 0.01
-    nothing = imread(plots.draw([], tmp_path / "empty"))
-    assert abs(nothing - pixels).mean() > 0.002
+    half = imread(plots.draw(cells[:12], tmp_path / "half"))
+    assert (half[-400:-150] == 1).all() and not (pixels[-400:-150] == 1).all()
+    with pytest.raises(ValueError, match="cells must hold one of, BiLSTM; got none"):
+        plots.draw([], tmp_path)

@@ -128,7 +128,7 @@ def _reached(subject: _Subject, steps: int) -> Iterator[Row | str]:
     means = ", ".join(f"{way} {_mean_jsd(subject, way, steps):.3f}" for way in ways)
     loop = torch.cat(_loop(subject, steps)).mean()
     yield (
-        f"  {subject.name}: largest JSD within epsilon, mean over texts in nats: {means}, "
+        f"  {subject.name}: largest JSD within epsilon in nats, mean over texts: {means}, "
         f"published loop {loop:.3f}"
     )
 
@@ -150,10 +150,9 @@ def _certified(smoke: bool, steps: int) -> Iterator[Row | str]:
     proven = AdversarialResult.concatenate(_found(subject, "certified"))
     gap = float((proven.upper_bound - proven.max_jsd).nanmean())
     yield (
-        f"  {subject.name}: largest JSD within epsilon, mean over texts in nats: certified "
-        f"{float(proven.max_jsd.nanmean()):.3f}, published "
-        f"{_mean_jsd(subject, 'published', steps):.3f}; mean gap to the ceiling {gap:.1e}, "
-        f"{int(proven.certified.sum())} of {size} proven optimal"
+        f"  {subject.name}: mean JSD in nats: certified {float(proven.max_jsd.nanmean()):.3f}, "
+        f"published {_mean_jsd(subject, 'published', steps):.3f}; mean gap to the ceiling "
+        f"{gap:.1e}, {int(proven.certified.sum())} of {size} proven optimal"
     )
 
 

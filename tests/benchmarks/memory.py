@@ -1,4 +1,4 @@
-"""Peak memory above the model's own pass, each in a process of its own.
+"""Peak memory beside the model's own pass, each in a process of its own.
 
 Of the memory that a test holds, its result grows with what was asked for; the
 rest must not grow with P and K past the chunk budget (256 MB unless set).
@@ -20,19 +20,35 @@ from faithattn.paper.models import TextClassifier
 from faithattn.paper.training import build
 from tests.benchmarks import models
 from tests.benchmarks.peak import peak_of
+from tests.benchmarks.timing import return_freed_memory
 
 LIMIT_MEGABYTES = 1024
 BUDGET_MEGABYTES = 256
-_SLACK = 1.25  # chunks are cut by an estimate
+_SLACK = 1.25  # chunks are cut by an estimate of what each alternative takes
 _STEPS = 2  # of a search: memory does not grow with them
-HEAD = f"{'peak memory above the model, in MB':<82}{'peak':>8}{'result':>8}{'rest':>8}{'limit':>8}"
+HEAD = (
+    f"{'megabytes at the peak, each in a process of its own':<82}"
+    f"{'model':>8}{'test':>8}{'result':>8}{'rest':>8}{'limit':>8}"
+)
 
 
 class Measured(NamedTuple):
-    """Megabytes: the growth of the peak, and of that the result itself."""
+    """Megabytes.
 
-    peak: float
+    Attributes:
+        model: Peak of the model's own forward pass above the start.
+        test: Peak of the test above the start.
+        result: Tensors of the result.
+    """
+
+    model: float
+    test: float
     result: float
+
+    @property
+    def rest(self) -> float:
+        """What the test needs beside the model's own pass and the result."""
+        return max(self.test - self.model - self.result, 0.0)  # nan stays nan
 
 
 class _Task(NamedTuple):
@@ -49,12 +65,11 @@ def lines(smoke: bool) -> Iterator[str]:
     """The table of memory."""
     yield HEAD
     for task, limit in _tasks(smoke):
-        measured = _in_a_process(task)
-        rest = measured.peak - measured.result
-        missed = " !" if rest > limit and not smoke else ""
+        found = _in_a_process(task)
+        missed = " !" if found.rest > limit and not smoke else ""
         yield (
-            f"{_words(task):<82}{measured.peak:>8.0f}{measured.result:>8.1f}{rest:>8.0f}"
-            f"{limit:>8.0f}{missed}"
+            f"{_words(task):<82}{found.model:>8.0f}{found.test:>8.0f}{found.result:>8.1f}"
+            f"{found.rest:>8.0f}{limit:>8.0f}{missed}"
         )
 
 
@@ -101,21 +116,23 @@ def _in_a_process(task: _Task) -> Measured:
     """A process of its own: what other tasks left behind cannot hide a peak."""
     command = [sys.executable, "-m", "tests.benchmarks.memory", *map(str, task)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    peak, result = map(float, done.stdout.split())
-    return Measured(peak, result)
+    return Measured(*map(float, done.stdout.split()))
 
 
 def _measure(task: _Task) -> Measured:
     torch.set_num_threads(1)
+    return_freed_memory()
     model, inputs, small, view, forward = _subject(task.kind, task.size, task.length)
+    _run(task, model, small, view, 1)
+    kept: list[Any] = []
     with torch.no_grad():
         forward()
-    _run(task, model, small, view, 1)
-    kept: list[object] = []
+        own = peak_of(forward)
     peak = peak_of(lambda: kept.append(_run(task, model, inputs, view, task.count)))
-    values = [getattr(kept[0], field.name) for field in fields(kept[0])]  # type: ignore[arg-type]
-    size = sum(each.nbytes for each in values if isinstance(each, Tensor))
-    return Measured(float("nan") if peak is None else peak, size / 2**20)
+    values = [getattr(kept[0], field.name) for field in fields(kept[0])]
+    size = sum(each.nbytes for each in values if isinstance(each, Tensor)) / 2**20
+    unknown = float("nan")
+    return Measured(unknown if own is None else own, unknown if peak is None else peak, size)
 
 
 def _run(task: _Task, model: Any, inputs: Any, view: AttentionView | None, count: int) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,11 +15,12 @@ from faithattn.paper.report.drawing import new_figure, style
 from tests.benchmarks.sweep import Cell
 
 _LABELS = {
-    "T": "T, words of each text (N = 8, K = 5, P = 100)",
-    "N": "N, texts in a batch (T = 50, K = 5, P = 100)",
-    "K": "K, adversaries of each text (T = 50, N = 32)",
-    "P": "P, shuffles of each text (T = 50, N = 32)",
+    "T": "words of each text",
+    "N": "texts in a batch",
+    "K": "adversaries of each text",
+    "P": "shuffles of each text",
 }
+_PUBLISHED = "adversarial_attention, published"
 # Okabe and Ito's colours, with markers that tell the lines apart without them.
 _STYLES = {
     "permutation_test": ("#0072B2", "o"),
@@ -26,49 +28,74 @@ _STYLES = {
     "loo_correlation": ("#E69F00", "^"),
     "adversarial_attention, exact": ("#D55E00", "D"),
     "adversarial_attention, search": ("#CC79A7", "v"),
-    "adversarial_attention, published": ("#000000", "P"),
+    _PUBLISHED: ("#000000", "P"),
+}
+# Whose line the plain loop beside a function is drawn as: the searches share one.
+_LOOPS = {
+    "permutation_test": "permutation_test",
+    "gradient_correlation": "gradient_correlation",
+    "loo_correlation": "loo_correlation",
+    "adversarial_attention, search": _PUBLISHED,
 }
 _MODEL = ", BiLSTM"
 
 
 def draw(cells: Iterable[Cell], folder: Path) -> Path:
-    """Writes ``cost.png`` and returns its path."""
+    """Writes ``cost.png`` and returns its path.
+
+    Raises:
+        ValueError: If there is no cell of the model that is shown.
+    """
     shown = [cell for cell in cells if cell.series.endswith(_MODEL)]
+    if not shown:
+        raise ValueError(f"cells must hold one of{_MODEL}; got none. Run the sweep.")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "cost.png"
     with style():
         figure = new_figure(11, 8.5)
         panels = figure.subplots(2, 2, sharey=True).flat
         for axes, (axis, label) in zip(panels, _LABELS.items(), strict=True):
-            _panel(axes, [cell for cell in shown if cell.axis == axis])
-            axes.set_xlabel(label)
-            axes.set_ylabel("CPU time of a call [s]")
+            _panel(axes, axis, label, [cell for cell in shown if cell.axis == axis])
         _legend(figure)
         figure.savefig(path, dpi=150)
     return path
 
 
-def _panel(axes: Axes, cells: list[Cell]) -> None:
-    axes.set(xscale="log", yscale="log")
-    axes.grid(alpha=0.3)
+def _panel(axes: Axes, axis: str, label: str, cells: list[Cell]) -> None:
+    if not cells:
+        axes.set_axis_off()
+        return
     for name, (colour, marker) in _STYLES.items():
         mine = sorted(
             (cell for cell in cells if cell.series == name + _MODEL), key=lambda cell: cell.value
         )
-        places = [cell.value for cell in mine]
-        axes.plot(places, [cell.row.ours for cell in mine], marker=marker, color=colour)
-        known = [cell for cell in mine if not math.isnan(cell.row.baseline)]
-        axes.plot(
-            [cell.value for cell in known],
-            [cell.row.baseline for cell in known],
-            marker=marker,
-            markerfacecolor="white",
-            linestyle="--",
-            color=colour,
-        )
+        times = [(cell.value, cell.row.ours) for cell in mine]
+        _line(axes, times, color=colour, marker=marker)
+        if name in _LOOPS:
+            colour, marker = _STYLES[_LOOPS[name]]
+            times = [
+                (cell.value, cell.row.baseline)
+                for cell in mine
+                if not math.isnan(cell.row.baseline)
+            ]
+            _line(axes, times, color=colour, marker=marker, markerfacecolor="white", linestyle="--")
+    axes.set(xscale="log", yscale="log", ylabel="CPU time of a call [s]")
+    axes.set_xlabel(f"{axis}, {label}{_others(axis, cells)}")
+    axes.grid(alpha=0.3)
     values = sorted({cell.value for cell in cells})
     axes.set_xticks(values, [f"{value:,}" for value in values])
+    axes.yaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
     axes.minorticks_off()
+
+
+def _line(axes: Axes, times: list[tuple[int, float]], **options: Any) -> None:
+    axes.plot([value for value, _ in times], [seconds for _, seconds in times], **options)
+
+
+def _others(axis: str, cells: list[Cell]) -> str:
+    """What the other numbers are, in brackets."""
+    rest = cells[0].setting._asdict()
+    return f" ({', '.join(f'{name} = {rest[name]}' for name in rest if name != axis)})"
 
 
 def _legend(figure: Figure) -> None:

@@ -61,7 +61,7 @@ def _permutation_rows(
         lambda: ours(few),
         lambda: [loops.permutation(_encoded(model, ids)) for ids in few],
         repeats,
-        "decoder and NumPy in loops",
+        "decoder, NumPy in loops",
         unit="F",
         limit=lambda: whole(few),
     )

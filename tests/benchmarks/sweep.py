@@ -47,15 +47,21 @@ class Cell:
 
     Attributes:
         axis: ``T``, ``N``, ``K`` or ``P``.
-        value: Where on it.
+        setting: Where on it, and what the others are.
         series: What was measured.
         row: Its times.
     """
 
     axis: str
-    value: int
+    setting: Setting
     series: str
     row: Row
+
+    @property
+    def value(self) -> int:
+        """Where on its axis it is."""
+        found: int = getattr(self.setting, self.axis)
+        return found
 
 
 class _Task(NamedTuple):
@@ -140,7 +146,7 @@ class _Sweep:
             row = _measured(task, series.make(setting, model), repeats)
             if series.name == "loo_correlation" and row.limit:
                 row = replace(row, limit=row.limit / setting.T, unit="bare")
-            yield Cell(axis, value, f"{series.name}{which}", row)
+            yield Cell(axis, setting, f"{series.name}{which}", row)
             spent, before = row.ours, value
 
 
@@ -164,7 +170,7 @@ def _permutation(at: Setting, model: TextClassifier) -> _Task:
     return _Task(
         lambda: permutation_test(model, ids, n_permutations=at.P, seed=0),
         lambda: loops.permutation(_encoded(model, ids), at.P),
-        "decoder and NumPy in loops",
+        "decoder, NumPy in loops",
         1,
         "F",
         lambda: loops.forward(model, [ids]),

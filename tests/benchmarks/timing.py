@@ -165,12 +165,27 @@ def keep_freed_memory() -> bool:
     Otherwise it gives large blocks back to the system, or not, as they happen to
     lie: page faults then cost either side up to a tenth, at random.
     """
+    largest = 1 << 30
+    return _mallopt(_TRIM_THRESHOLD, largest) and _mallopt(_MMAP_THRESHOLD, largest)
+
+
+def return_freed_memory() -> bool:
+    """Has glibc give back every large block as soon as it is freed; returns whether it does.
+
+    What the process has is then what is held, and not what lay between blocks
+    that were kept, which can be several times as much.
+    """
+    return _mallopt(_MMAP_THRESHOLD, 1 << 17)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+
+
+def _mallopt(parameter: int, value: int) -> bool:
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        return bool(ctypes.CDLL(None).mallopt(parameter, value))
     except (AttributeError, OSError):  # another C library
         return False
-    trim_threshold, mmap_threshold, largest = -1, -3, 1 << 30
-    return bool(mallopt(trim_threshold, largest) and mallopt(mmap_threshold, largest))
 
 
 @contextmanager
