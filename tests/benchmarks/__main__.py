@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [--smoke] [--only PART]``: one table, measured side by side.
+"""``python -m tests.benchmarks``: one table, measured side by side; docs/benchmarks.md explains it.
 
 Unless ``--default-allocator`` is given, freed memory is kept in the process.
 """
@@ -6,52 +6,90 @@ Unless ``--default-allocator`` is given, freed memory is kept in the process.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
-from tests.benchmarks import capture, end_to_end, kendall, memory, models, published, replay
+from tests.benchmarks import (
+    adversaries,
+    captum_baseline,
+    capture,
+    end_to_end,
+    kendall,
+    memory,
+    models,
+    published,
+    replay,
+    sweep,
+    table,
+)
 from tests.benchmarks.timing import Row, keep_freed_memory, one_thread
 
-_PARTS: dict[str, Callable[[bool], Iterable[Row]]] = {
+_PARTS: dict[str, Callable[[bool], Iterable[Row | str]]] = {
     "published": published.rows,
+    "adversaries": adversaries.rows,
+    "captum": captum_baseline.rows,
     "kendall": kendall.rows,
     "capture": capture.rows,
     "replay": replay.rows,
     "worst": replay.worst,
     "end-to-end": end_to_end.rows,
+    "sweep": sweep.rows,
 }
 
 
 def main() -> None:
-    """Runs every benchmark and prints the table."""
+    """Runs every benchmark, or one part, and prints the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--only", choices=[*_PARTS, "memory"], help="one part of the table")
+    parser.add_argument("--plot", type=Path, metavar="FOLDER", help="draw the sweep there")
     parser.add_argument(
         "--default-allocator", action="store_true", help="let the C library return freed memory"
     )
     given = parser.parse_args()
-    smoke: bool = given.smoke
+    if given.plot and given.only not in (None, "sweep"):
+        parser.error(f"--plot draws the sweep, which --only {given.only} leaves out")
     kept = not given.default_allocator and keep_freed_memory()
     print(f"freed memory is {'kept' if kept else 'returned as the C library sees fit'}")
     if not models.HAS_TRANSFORMERS:
         print(models.SKIPPED)
-    print(f"{'task':<72}{'ours':>10}{'baseline':>11}{'ratio':>8}{'+-':>7}{'goal':>7}  against")
-    with one_thread():
-        for part, rows in _PARTS.items():
-            if given.only in (None, part):
-                for row in rows(smoke):
-                    print(_line(row, judged=not smoke), flush=True)
+    wanted = [part for part in _PARTS if given.only in (None, part)]
+    if wanted:
+        with one_thread():
+            _print_rows(wanted, given.smoke, given.plot)
     if given.only in (None, "memory"):
-        print("", *memory.lines(smoke), sep="\n")
+        print()
+        for line in memory.lines(given.smoke):
+            print(line, flush=True)
 
 
-def _line(row: Row, *, judged: bool) -> str:
-    goal = "" if row.goal is None else f"{row.goal:.2f}"
-    missed = ", MISSED" if judged and row.goal and row.ratio > row.goal else ""
-    return (
-        f"{row.task:<72}{row.ours * 1e3:>8.1f}ms{row.baseline * 1e3:>9.1f}ms{row.ratio:>8.3f}"
-        f"{row.noise:>7.3f}{goal:>7}  {row.against}{missed}"
-    )
+def _print_rows(parts: list[str], smoke: bool, plot: Path | None) -> None:
+    """The table, then what was missed of its goals, and the picture."""
+    print(table.HEAD)
+    rows: list[Row] = []
+    cells: list[sweep.Cell] = []
+    for part in parts:
+        print(f"-- {part} ".ljust(table.WIDTH, "-"))
+        for found in _sweep(smoke, cells) if part == "sweep" else _PARTS[part](smoke):
+            line = found if isinstance(found, str) else table.line(found, judged=not smoke)
+            print(line, flush=True)
+            rows += [] if isinstance(found, str) else [found]
+    if not smoke:
+        print(*table.missed(rows), sep="\n")
+    if plot:
+        from tests.benchmarks.plots import draw
+
+        print(f"drawn: {draw(cells, plot)}")
+
+
+def _sweep(smoke: bool, cells: list[sweep.Cell]) -> Iterator[Row | str]:
+    """The rows of the sweep, whose cells are kept for the picture."""
+    for cell in sweep.cells(smoke):
+        if isinstance(cell, str):
+            yield cell
+        else:
+            cells.append(cell)
+            yield cell.row
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ def rows(smoke: bool) -> Iterator[Row]:
     lstm = models.additive("mul-sum", *((2, 8) if smoke else (32, 50)))
     encoder = models.encoder(*long)
     yield _capture(lstm, few)
-    yield _capture(encoder, few, "bare forward, fast path")
-    yield _capture(encoder, few, "bare forward, no fast path", around=_no_fast_path)
+    yield _capture(encoder, few, "forward, fast path")
+    yield _capture(encoder, few, "forward, no fast path", around=_no_fast_path)
     graded = [(lstm, "embedding"), (encoder, "embedding")]
     if models.HAS_TRANSFORMERS:
         for kind in ("sdpa", "eager"):
@@ -45,7 +45,13 @@ def _capture(
     bare = case.forward if around is None else lambda: _within(around, case.forward)
     with torch.no_grad():
         return compared(
-            f"run(): {case.sized}", lambda: adapter.run(case.inputs), bare, repeats, against, goal
+            f"run(): {case.sized}",
+            lambda: adapter.run(case.inputs),
+            bare,
+            repeats,
+            against,
+            goal,
+            unit="F",
         )
 
 
@@ -64,7 +70,7 @@ def _gradient(case: Case, embedding: str, repeats: int) -> Row:
         return torch.autograd.grad(logits.sum(), found[0])[0]
 
     task = f"run() + gradient: {case.sized}"
-    return compared(task, ours, plain, repeats, "forward + backward")
+    return compared(task, ours, plain, repeats, "forward + backward", unit="F+B")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from faithattn import (
     permutation_test,
 )
 from tests.benchmarks import models
-from tests.benchmarks.models import Additive
+from tests.benchmarks.models import Additive, Case
 from tests.benchmarks.timing import Row, compared
 
 
@@ -63,8 +63,10 @@ def rows(smoke: bool) -> list[Row]:
         ("gradient_correlation", lambda model: gradient_correlation(model, case.inputs), 15),
         ("loo_correlation", lambda model: loo_correlation(model, case.inputs), 3),
         (
-            f"adversarial_attention, {steps} steps",
-            lambda model: adversarial_attention(model, case.inputs, n_steps=steps, seed=0),
+            f"adversarial_attention, published, {steps} steps",
+            lambda model: adversarial_attention(
+                model, case.inputs, method="published", n_steps=steps, seed=0
+            ),
             3,
         ),
     ]
@@ -77,6 +79,13 @@ def rows(smoke: bool) -> list[Row]:
             lambda test=test: test(by_hand),
             1 if smoke else repeats,
             "an adapter by hand",
+            unit="F",
+            limit=lambda: _forward(case),
         )
         for name, test, repeats in tests
     ]
+
+
+def _forward(case: Case) -> None:
+    with torch.no_grad():
+        case.forward()

@@ -1,12 +1,14 @@
-"""Speed of the four published tests against one forward pass and against plain loops.
+"""The four published tests on SST-like data: beside the least work, and beside plain loops.
 
 BiLSTM with 128 hidden units a direction, 300-dimensional embeddings, batches
-of 32 texts with the lengths of movie-review sentences, one thread.
+of 32 texts with the lengths of movie-review sentences, one thread. The
+adversaries are in ``adversaries.py``; all four together are here.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -17,76 +19,86 @@ from faithattn import (
     permutation_test,
 )
 from faithattn.paper.models import TextClassifier
-from faithattn.paper.training import build
+from tests.benchmarks import data, loops
 from tests.benchmarks.timing import Row, compared, seconds
 
-_VOCABULARY = 15_000
-_BATCH = 32
 
-
-def rows(smoke: bool) -> list[Row]:
+def rows(smoke: bool) -> Iterator[Row]:
     """Ratios to one forward pass F over the data, to F + B, and to the plain loops."""
-    model = build(lambda: TextClassifier(_VOCABULARY), seed=0).eval()
-    batches = _batches(2 if smoke else 20)
+    model = data.classifier(small=smoke)
+    batches = data.sst_like(2 if smoke else 20)
     few = batches[:1] if smoke else batches[2::5]
     repeats = 1 if smoke else 5
-    steps = 20 if smoke else 500
-    return [
-        *_permutation_rows(model, batches, few, repeats),
-        _gradient_row(model, batches, repeats),
-        _loo_row(model, few, 1 if smoke else 3),
-        _search_row(model, few, steps, 1 if smoke else 2),
-    ]
+    yield from _permutation_rows(model, batches, few, repeats)
+    yield from _gradient_rows(model, batches, few, repeats)
+    yield from _loo_rows(model, few, 1 if smoke else 3)
+    yield from _together(model, few, 20 if smoke else loops.STEPS, 1 if smoke else 2)
 
 
 def _permutation_rows(
     model: TextClassifier, batches: list[Tensor], few: list[Tensor], repeats: int
-) -> list[Row]:
+) -> Iterator[Row]:
     task = "permutation_test, 100 shuffles"
 
     def ours(some: list[Tensor]) -> None:
         for ids in some:
             permutation_test(model, ids, seed=0)
 
-    return [
-        compared(
-            task,
-            lambda: ours(batches),
-            lambda: _forward(model, batches),
-            repeats,
-            "one forward pass F",
-            1.5,
-        ),
-        compared(
-            task,
-            lambda: ours(few),
-            lambda: [_decoder_loop(model, ids, 100) for ids in few],
-            repeats,
-            "decoder in a loop",
-        ),
-        compared(
-            task,
-            lambda: ours(few),
-            lambda: [_forward(model, few) for _ in range(5)],
-            repeats,
-            "100 forward passes",
-            times=20,
-        ),
-    ]
+    def whole(some: list[Tensor]) -> None:
+        loops.forward(model, some)
 
-
-def _gradient_row(model: TextClassifier, batches: list[Tensor], repeats: int) -> Row:
-    return compared(
-        "gradient_correlation, tau included",
-        lambda: [gradient_correlation(model, ids) for ids in batches],
-        lambda: [_forward_backward(model, ids) for ids in batches],
+    yield compared(
+        task,
+        lambda: ours(batches),
+        lambda: whole(batches),
         repeats,
-        "forward + backward",
-        1.2,
+        "one forward pass F",
+        1.5,
+        unit="F",
+    )
+    yield compared(
+        task,
+        lambda: ours(few),
+        lambda: [loops.permutation(_encoded(model, ids)) for ids in few],
+        repeats,
+        "decoder, NumPy in loops",
+        unit="F",
+        limit=lambda: whole(few),
+    )
+    yield compared(
+        task,
+        lambda: ours(few),
+        lambda: [whole(few) for _ in range(5)],
+        repeats,
+        "100 forward passes",
+        times=20,
     )
 
 
-def _loo_row(model: TextClassifier, batches: list[Tensor], repeats: int) -> Row:
+def _gradient_rows(
+    model: TextClassifier, batches: list[Tensor], few: list[Tensor], repeats: int
+) -> Iterator[Row]:
+    yield compared(
+        "gradient_correlation, tau included",
+        lambda: [gradient_correlation(model, ids) for ids in batches],
+        lambda: [loops.forward_backward(model, ids) for ids in batches],
+        repeats,
+        "forward + backward",
+        1.2,
+        unit="F+B",
+    )
+    yield compared(
+        "gradient_correlation",
+        lambda: [gradient_correlation(model, ids) for ids in few],
+        lambda: [loops.gradient(model, ids) for ids in few],
+        repeats,
+        "published loop, SciPy",
+        unit="F+B",
+        limit=lambda: [loops.forward_backward(model, ids) for ids in few],
+    )
+
+
+def _loo_rows(model: TextClassifier, batches: list[Tensor], repeats: int) -> Iterator[Row]:
     shortened = _shortened(batches)
     sizes = (32, 64, 128, 256, 512)
     spent = {
@@ -94,75 +106,63 @@ def _loo_row(model: TextClassifier, batches: list[Tensor], repeats: int) -> Row:
         for size in sizes
     }
     best = min(spent, key=spent.__getitem__)
-    return compared(
-        f"loo_correlation, tau included (bare: batches of {best})",
-        lambda: [loo_correlation(model, ids) for ids in batches],
-        lambda: _bare(model, shortened, best),
-        repeats,
-        "bare forward, shortened texts",
-        1.2,
-    )
 
-
-def _search_row(model: TextClassifier, batches: list[Tensor], steps: int, repeats: int) -> Row:
-    return compared(
-        f"adversarial_attention, {steps} steps",
-        lambda: [adversarial_attention(model, ids, n_steps=steps, seed=0) for ids in batches],
-        lambda: [_search_loop(model, ids, steps) for ids in batches],
-        repeats,
-        "decoder at each step",
-        1 / 3,
-    )
-
-
-def _batches(count: int) -> list[Tensor]:
-    """Texts of 2 to 52 words, mean about 19, sorted by length into batches of 32."""
-    generator = torch.Generator().manual_seed(0)
-    normal = torch.randn(count * _BATCH, generator=generator)
-    lengths = (19 + 9.3 * normal).round().long().clamp(2, 52).sort().values
-    batches = []
-    for part in lengths.split(_BATCH):
-        ids = torch.zeros(len(part), int(part.max()) + 2, dtype=torch.long)
-        for row, length in zip(ids, part.tolist(), strict=True):
-            row[0], row[length + 1] = 2, 3
-            row[1 : length + 1] = torch.randint(4, _VOCABULARY, (length,), generator=generator)
-        batches.append(ids)
-    return batches
-
-
-def _forward(model: TextClassifier, batches: list[Tensor]) -> None:
-    with torch.no_grad():
+    def ours() -> None:
         for ids in batches:
-            model(ids)
+            loo_correlation(model, ids)
+
+    def bare() -> None:
+        _bare(model, shortened, best)
+
+    task = f"loo_correlation, tau included (bare: batches of {best})"
+    yield compared(task, ours, bare, repeats, "bare, shortened texts", 1.2, unit="bare")
+    yield compared(
+        "loo_correlation",
+        ours,
+        lambda: [loops.leave_one_out(model, ids) for ids in batches],
+        repeats,
+        "published loop, SciPy",
+        unit="bare",
+        limit=bare,
+    )
 
 
-def _forward_backward(model: TextClassifier, ids: Tensor) -> Tensor:
-    """Probability and its gradient by the embeddings, nothing else."""
-    mask = ids > 3
-    vectors = model.embedding(ids).detach().requires_grad_()
-    states = model.encoder(vectors, ids != 0)
-    weights = model.attention(states, mask)
-    logits = model.decoder(torch.einsum("bl,blh->bh", weights.detach(), states))
-    return torch.autograd.grad(logits.sigmoid().sum(), vectors)[0]
+def _together(
+    model: TextClassifier, batches: list[Tensor], steps: int, repeats: int
+) -> Iterator[Row]:
+    """All four as their defaults are, and with the search as it was published."""
+
+    def ours(**options: object) -> None:
+        for ids in batches:
+            gradient_correlation(model, ids)
+            loo_correlation(model, ids)
+            permutation_test(model, ids, seed=0)
+            adversarial_attention(model, ids, seed=0, **options)
+
+    def published() -> None:
+        for ids in batches:
+            loops.gradient(model, ids)
+            loops.leave_one_out(model, ids)
+            loops.permutation(_encoded(model, ids))
+            loops.search(_encoded(model, ids), steps)
+
+    as_published = {"method": "published", "n_steps": steps}
+    for name, options, goal in (("defaults", {}, 1 / 5), ("published search", as_published, None)):
+        yield compared(
+            f"the four tests together, {name}",
+            lambda options=options: ours(**options),
+            published,
+            repeats,
+            "the published loops",
+            goal,
+            unit="F",
+            limit=lambda: loops.forward(model, batches),
+        )
 
 
-def _decoder_loop(model: TextClassifier, ids: Tensor, count: int) -> list[Tensor]:
-    """Encoder once; NumPy shuffles each row, the decoder runs once a shuffle."""
-    generator = np.random.default_rng(0)
-    mask = ids > 3
+def _encoded(model: TextClassifier, ids: Tensor) -> loops.Encoded:
     with torch.no_grad():
-        states = model.encoder(model.embedding(ids), ids != 0)
-        weights = model.attention(states, mask)
-        spots = [np.flatnonzero(row) for row in mask.numpy()]
-        original = model.decoder(torch.einsum("bl,blh->bh", weights, states)).sigmoid()
-        changes = []
-        for _ in range(count):
-            shuffled = weights.numpy().copy()
-            for row, spot in zip(shuffled, spots, strict=True):
-                row[spot] = row[generator.permutation(spot)]
-            context = torch.einsum("bl,blh->bh", torch.from_numpy(shuffled), states)
-            changes.append((model.decoder(context).sigmoid() - original).abs())
-    return changes
+        return loops.encoded(model, ids)
 
 
 def _shortened(batches: list[Tensor]) -> list[Tensor]:
@@ -182,31 +182,3 @@ def _bare(model: TextClassifier, texts: list[Tensor], size: int) -> None:
         for start in range(0, len(texts), size):
             chunk = texts[start : start + size]
             model(torch.nn.utils.rnn.pad_sequence(chunk, batch_first=True))
-
-
-def _search_loop(model: TextClassifier, ids: Tensor, steps: int, count: int = 5) -> Tensor:
-    """Encoder once; every step takes the states through the decoder, by autograd."""
-    mask = ids > 3
-    with torch.no_grad():
-        states = model.encoder(model.embedding(ids), ids != 0)
-        weights = model.attention(states, mask)
-        original = model.decoder(torch.einsum("bl,blh->bh", weights, states)).sigmoid()
-    scores = (3 * torch.randn(len(ids), count, ids.shape[1])).requires_grad_()
-    optimizer = torch.optim.Adam([scores], lr=0.01, amsgrad=True)
-    for _ in range(steps):
-        rows = scores.masked_fill(~mask[:, None], -1e9).softmax(-1)
-        outputs = model.decoder(torch.einsum("bkl,blh->bkh", rows, states)).sigmoid()
-        change = (outputs - original[:, None]).abs().squeeze(-1)
-        pairs = _divergence(rows[:, :, None], rows[:, None]).sum((1, 2)) / 2
-        gain = _divergence(rows, weights[:, None]).sum(1) + pairs / (count * (count - 1))
-        loss = (500 * (change - 0.01).clamp_min(0).sum(1) - gain).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return scores.detach()
-
-
-def _divergence(p: Tensor, q: Tensor) -> Tensor:
-    middle = (p + q) / 2
-    terms = p * ((p + 1e-10) / (middle + 1e-10)).log() + q * ((q + 1e-10) / (middle + 1e-10)).log()
-    return terms.sum(-1) / 2

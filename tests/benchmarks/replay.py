@@ -78,6 +78,7 @@ def _row(case: Case, layer: int, count: int, repeats: int, goal: float) -> Row:
         f"{count} bare forwards",
         goal,
         count / few,
+        forwards=count,
     )
 
 
@@ -104,6 +105,7 @@ def _against_bare(case: Case, layer: int, count: int, *, repeats: int) -> Row:
         f"{count} + 1 bare forwards",
         None,
         (count + 1) / (few + 1),
+        forwards=count + 1,
     )
 
 
@@ -114,12 +116,19 @@ def _measured(
     against: str,
     goal: float | None,
     times: float,
+    *,
+    forwards: int | None = None,
 ) -> Row:
-    """A replay beside a baseline, of which at most ten forwards stand for all."""
+    """A replay beside a baseline, of which at most ten forwards stand for all.
+
+    Beside bare forwards, their number gives our time in units of one.
+    """
     with torch.no_grad():
         row = compared(
             "", subject.replay, lambda: baseline(subject), repeats, against, goal, times=times
         )
+    if forwards is not None:
+        row = replace(row, limit=row.ratio * forwards, unit="F")
     return replace(row, task=subject.task)
 
 
@@ -150,7 +159,7 @@ class _Subject:
         count = len(self._alternatives)
         reading = read(self._adapter, self._case.inputs, AttentionView(self._site), replay=count)
         reading.replay_override({self._site: self._alternatives})
-        self.way = reading.replayed
+        self.way = reading.replayed.removesuffix(" forwards")
 
     def put_in(self, count: int) -> None:
         """Runs the model, then once more for each of the first alternatives."""
