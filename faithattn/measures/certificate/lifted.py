@@ -14,9 +14,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
 
-from faithattn.measures.certificate.problem import Array, Places, Problem
+from faithattn.measures.certificate.problem import Array, Places, Problem, log_sum_exp
 
 _ROUNDING = 1e-12  # of the ranges, which are proven but for it
 _STEEPEST = 1e5  # of tangents, in units of the change; steeper ones are replaced by flatter ones
@@ -146,7 +145,7 @@ def _cells(problem: Problem) -> Cells:
     return Cells(
         scores.reshape(-1, n),
         (scores @ problem.attention.ravel()).ravel(),
-        np.asarray(log_softmax(logits, axis=-1)).ravel(),
+        (logits - log_sum_exp(logits)[:, None]).ravel(),
         output,
         sign,
         np.arange(n_groups).repeat(size),
@@ -173,7 +172,7 @@ def ranges(cells: Cells, lower: Array, upper: Array) -> Ranges:
     ends = []
     for filled in (least, greatest):
         reached = (cells.differences * (base + filled)).sum((-2, -1)) - cells.origin
-        ends.append(np.asarray(logsumexp(log_base + reached, axis=-1)))
+        ends.append(log_sum_exp(log_base + reached))
     normaliser = np.stack([ends[0][:, -1] - _ROUNDING, ends[1][:, -1] + _ROUNDING], axis=-1)
     odds = [end[:, :-1].ravel() for end in ends]
     return Ranges(-odds[1] - _ROUNDING, -odds[0] + _ROUNDING, normaliser)

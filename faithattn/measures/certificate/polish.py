@@ -152,25 +152,21 @@ def _further(problem: Problem, point: Array, on: Places) -> tuple[Array, Array]:
 
 
 def shipped(
-    problem: Problem, found: list[Found], confirm: Callable[[Array], Array] | None
+    problem: Problem,
+    found: list[Found],
+    further: list[Found],
+    confirm: Callable[[Array], Array] | None,
 ) -> Found:
     """The best rows that the model itself confirms; the original, at 0, where it confirms none.
 
-    A model in float32 sees a little more distance than the affine form; each of
-    the rows is offered with growing margins as well.
+    A model in float32 sees a little more or less distance than the affine form:
+    each of the rows is offered with growing margins as well. ``further`` rows
+    are only for the model to judge.
     """
-    best = Found(problem.attention, 0.0)
+    original = Found(problem.attention, 0.0)
     if confirm is None:
-        return max([best, *found], key=lambda each: each.value)
-    scale = 1.0
-    if problem.output == "identity":
-        scale = max(1.0, float(abs(problem.logits(problem.attention)).max()))
-    offered = list(found)
-    for margin in (scale * each for each in _MARGINS):
-        if margin < problem.epsilon / 2:
-            offered += [climbed(problem, each.rows, margin) for each in found]
-    if not offered:
-        return best
+        return max([original, *found], key=lambda each: each.value)
+    offered = [*further, *found, *(inner for each in found for inner in _inner(problem, each))]
     distances = np.asarray(confirm(np.stack([each.rows for each in offered])))
     if distances.shape != (len(offered),):
         raise ValueError(
@@ -178,4 +174,18 @@ def shipped(
             f"{distances.shape}. Keep its first dimension."
         )
     passed = [each for each, far in zip(offered, distances, strict=True) if far <= problem.epsilon]
-    return max([best, *passed], key=lambda each: each.value)
+    return max([original, *passed], key=lambda each: each.value)
+
+
+def _inner(problem: Problem, found: Found) -> list[Found]:
+    """Rows a little nearer to the original's output, on the same weights where that can be."""
+    if found.value == 0:
+        return []
+    deepest = problem.epsilon / 10
+    end = climbed(problem, found.rows, deepest).rows
+    scale = 1.0
+    if problem.output == "identity":
+        scale = max(1.0, float(abs(problem.logits(problem.attention)).max()))
+    shares = [scale * margin / deepest for margin in _MARGINS if scale * margin < deepest]
+    points = [found.rows + share * (end - found.rows) for share in [*shares, 1.0]]
+    return [Found(point, float(problem.divergence(point))) for point in points]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax, xlogy
+from scipy.special import expit, xlogy
 
 Array: TypeAlias = NDArray[np.float64]
 Places: TypeAlias = NDArray[np.intp]
@@ -155,8 +155,16 @@ def squash(logits: Array, output: str) -> Array:
     """Logits ``(..., C)`` as outputs."""
     if output == "identity":
         return logits
-    squashed: Any = expit(logits) if output == "sigmoid" else softmax(logits, axis=-1)
-    return np.asarray(squashed, dtype=np.float64)
+    if output == "sigmoid":
+        return np.asarray(expit(logits))
+    return np.exp(logits - log_sum_exp(logits)[..., None])
+
+
+def log_sum_exp(values: Array) -> Array:
+    """Logarithm of the sum of exponentials over the last axis; SciPy's takes longer than a tree."""
+    top = values.max(-1)
+    found: Array = top + np.log(np.exp(values - top[..., None]).sum(-1))
+    return found
 
 
 def divergence_terms(rows: Array, attention: Array) -> Array:
