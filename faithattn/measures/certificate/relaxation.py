@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from faithattn.measures.certificate.cuts import Cuts
 from faithattn.measures.certificate.lifted import (
     Lifted,
     Ranges,
@@ -22,19 +23,20 @@ from faithattn.measures.certificate.lifted import (
     ranges,
     reach,
 )
-from faithattn.measures.certificate.problem import Array, Problem, divergence_terms
+from faithattn.measures.certificate.problem import Array, Places, Problem, divergence_terms
 from faithattn.measures.certificate.programme import minimise
 
 _ROUNDING = 1e-10  # of sums of products in the proven bound
 
 
 class Node(NamedTuple):
-    """A part of the allowed set: bounds on the weights ``(n,)`` and on the outputs' changes."""
+    """A part of the allowed set: bounds on weights ``(n,)`` and outputs' changes, and cuts."""
 
     lower: Array
     upper: Array
     low: Array
     high: Array
+    cuts: Places
 
 
 class Solved(NamedTuple):
@@ -69,8 +71,7 @@ class Relaxation:
         self.problem = problem
         self.lifted: Lifted = lift(problem)
         self._attention = problem.attention.ravel()
-        self._cuts = np.empty((0, self.lifted.equal.shape[1]))
-        self._cut_to = np.empty(0)
+        self.cuts = Cuts(problem)
         budget = np.zeros((1, self.lifted.equal.shape[1]))
         n = len(self._attention)
         budget[:, n : n + 2 * self.lifted.n_outputs] = 1
@@ -80,19 +81,13 @@ class Relaxation:
         """All that is allowed."""
         lower, upper = self.problem.box
         unit = np.full(self.lifted.n_outputs, self.lifted.unit)
-        return Node(lower.ravel(), upper.ravel(), -unit, unit)
-
-    def cut(self, gradient: Array, value: float, weights: Array) -> None:
-        """Adds ``value + gradient @ (x - weights) >= 0`` to every node."""
-        row = np.zeros((1, self._cuts.shape[1]))
-        row[0, : len(weights)] = -gradient
-        size = max(1.0, float(abs(gradient).max()))
-        self._cuts = np.vstack([self._cuts, row / size])
-        self._cut_to = np.append(self._cut_to, (value - gradient @ weights) / size)
+        return Node(lower.ravel(), upper.ravel(), -unit, unit, np.arange(0))
 
     def solve(self, node: Node, parent: float = math.inf) -> Solved | None:
         """The relaxation of a node; None where it is proven empty."""
-        lifted, rows, right = self.lifted, [self._budget, self._cuts], [self._cut_to]
+        lifted, rows = self.lifted, [self._budget, np.zeros((len(node.cuts), len(self._budget[0])))]
+        rows[1][:, : len(node.lower)] = self.cuts.rows[node.cuts]
+        right = [self.cuts.right[node.cuts]]
         left = None
         if lifted.cells is not None:
             left = ranges(lifted.cells, node.lower, node.upper)
@@ -125,7 +120,9 @@ class Relaxation:
         least = np.where(reduced > 0, reduced * low, reduced * high).sum()
         proven = -(least + above @ right + level @ lifted.equal_to) + constant
         bound = min(parent, float(proven) + _ROUNDING)
-        return self._read(node, left, found.point, bound, above[1 + len(self._cuts) :], reduced)
+        cuts, tied = np.split(above[1:], [len(node.cuts)])
+        node = node._replace(cuts=node.cuts[cuts < 0])  # the others do not hold it up
+        return self._read(node, left, found.point, bound, tied, reduced)
 
     def _chords(self, node: Node) -> tuple[Array, float]:
         """Negative slopes of the chords as costs, and their sum at no weight."""
@@ -203,6 +200,7 @@ class Relaxation:
             high[:n],
             np.maximum(node.low, np.where(rise[0] > 0, rise[0], -fall[1])),
             np.minimum(node.high, np.where(fall[0] > 0, -fall[0], rise[1])),
+            node.cuts,
         )
 
 

@@ -14,16 +14,13 @@ from faithattn.measures.certificate.problem import (
     SLACK,
     Array,
     Certificate,
-    Constraint,
     Problem,
 )
 from faithattn.measures.certificate.relaxation import Node, Relaxation, Solved
 
-_CUT_ROUNDS = 20
+_ROOT_ROUNDS = 20  # of cuts
+_ROUNDS = 2
 _KEPT = 3  # rows offered to the model
-_MISSED = 1e-8  # of a caller's constraint that is not cut off
-_INWARD = 1e-7
-_HALVINGS = 15
 _TRUE = 1e-9  # residual of a logarithm that counts as none
 _CLIMB_EVERY = 20  # nodes
 _NOTHING = 1e-9  # of the bound
@@ -107,8 +104,6 @@ class _Search:
     def __init__(self, problem: Problem, tolerance: float) -> None:
         self.problem, self.tolerance = problem, tolerance
         self.relaxation = Relaxation(problem)
-        lower, upper = problem.box
-        self._middle = settled(problem, (lower + upper) / 2)
         self.found = [Found(problem.attention, 0.0)]
         self.nodes = 0
         self.closed = 0.0  # greatest bound of what needs no further look
@@ -142,12 +137,15 @@ class _Search:
 
     def _visit(self, node: Node, parent: float) -> None:
         """Bounds a node, looks for rows near its maximum, and puts it aside."""
-        solved = self.relaxation.solve(node, parent)
         self.nodes += 1
-        for _ in range(_CUT_ROUNDS if self.nodes == 1 else 3):
-            if solved is None or solved.weights is None or not self._cut(solved.weights):
+        solved = self.relaxation.solve(node, parent)
+        for _ in range(_ROOT_ROUNDS if self.nodes == 1 else _ROUNDS):
+            if solved is None or solved.bound <= self.goal:
                 break
-            solved = self.relaxation.solve(node, solved.bound)
+            cut = self._cut(solved.node, solved)
+            if cut is None:
+                break
+            solved = self.relaxation.solve(cut, solved.bound)
         if solved is None:
             return
         if solved.bound <= self.goal:
@@ -155,6 +153,15 @@ class _Search:
             return
         self._look(solved)
         heapq.heappush(self._open, (-solved.bound, next(self._tickets), solved))
+
+    def _cut(self, node: Node, solved: Solved) -> Node | None:
+        """The node with what cuts its solution off; None if nothing does."""
+        if solved.weights is None:
+            return None
+        further = self.relaxation.cuts.against(solved.weights)
+        if not len(further):
+            return None
+        return node._replace(cuts=np.union1d(node.cuts, further))
 
     def _look(self, solved: Solved) -> None:
         if solved.weights is None:
@@ -172,44 +179,14 @@ class _Search:
             self.climbs += 1
             self.keep(climbed(self.problem, rows))
 
-    def _cut(self, weights: Array) -> bool:
-        """Cuts off weights that a constraint of the caller's forbids."""
-        rows, cut = weights.reshape(self.problem.attention.shape), False
-        for constraint in self.problem.concave:
-            if constraint(rows)[0] < -_MISSED:
-                cut = True
-                self.relaxation.cut(*self._tangent(constraint, rows))
-        return cut
-
-    def _tangent(self, constraint: Constraint, rows: Array) -> tuple[Array, float, Array]:
-        """Gradient, value and place of a tangent between the original and forbidden rows.
-
-        Near the boundary it cuts deepest; off the sides of the simplex, where an
-        entropy's slope is infinite, it is finite. Any tangent is valid.
-        """
-        inner = _inward(self.problem.attention, self._middle)
-        outer = _inward(rows, self._middle)
-        low, high = 0.0, 1.0
-        for _ in range(_HALVINGS):
-            middle = (low + high) / 2
-            inside = constraint(inner + middle * (outer - inner))[0] > 0
-            low, high = (middle, high) if inside else (low, middle)
-        for share in (high, 1.0):
-            point = inner + share * (outer - inner)
-            value, gradient = constraint(point)
-            # Where no weight may lie the slope does not matter.
-            gradient = np.nan_to_num(gradient, posinf=0, neginf=0)
-            if value + (gradient * (rows - point)).sum() < -_MISSED / 2:
-                break
-        return gradient.ravel(), value, point.ravel()
-
     def _branch(self, solved: Solved) -> None:
         """Two halves of what a node leaves above the goal."""
         self.closed = max(self.closed, min(self.goal, solved.bound))
         node = self.relaxation.tightened(solved, self.goal)
         parts = self._halves(node, solved)
-        if not parts and solved.weights is not None and self._cut(solved.weights):
-            parts = (node,)
+        if not parts:
+            cut = self._cut(node, solved)
+            parts = () if cut is None else (cut,)
         if not parts:
             self.closed = max(self.closed, solved.bound)
         for part in parts:
@@ -233,10 +210,6 @@ class _Search:
         if solved.residual[output] < _TRUE:
             return ()
         return _at_output(node, output, float(solved.change[output]))
-
-
-def _inward(rows: Array, middle: Array) -> Array:
-    return rows + _INWARD * (middle - rows)
 
 
 def _at_weight(node: Node, place: int, at: float) -> tuple[Node, Node]:
