@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from faithattn.measures.adversary.certificate.problem import Array, Constraint, Problem
-from faithattn.measures.adversary.certificate.tree import certify
 from faithattn.measures.adversary.outcomes import CLOSED, NODES, RELAXATION
 from faithattn.measures.adversary.plausible import Limits
+from faithattn.measures.certificate.problem import Array, Constraint, Problem
+from faithattn.measures.certificate.tree import certify
 from faithattn.metrics.adversarial.assembly import affine_ceiling
 from faithattn.metrics.adversarial.attack import Attack, Found, best_of
 from faithattn.metrics.adversarial.search import search
@@ -146,14 +146,14 @@ def _box(weights: Array, free: NDArray[np.bool_], change: float | None) -> tuple
     return np.where(free, lower, weights), np.where(free, upper, weights)
 
 
-def _concave(
-    limits: Limits, index: int, lanes: Tensor, weights: Array
-) -> tuple[Constraint, ...]:
+def _concave(limits: Limits, index: int, lanes: Tensor, weights: Array) -> tuple[Constraint, ...]:
     """The limits on the shape of each row, as values that must not be negative."""
     found: list[Constraint] = []
     for row, lane in enumerate(lanes.tolist()):
         if limits.entropy is not None:
-            found.append(_entropy_floor(row, min(float(limits.entropy[index, lane]), _entropy(weights[row]))))
+            found.append(
+                _entropy_floor(row, min(float(limits.entropy[index, lane]), _entropy(weights[row])))
+            )
         if limits.max_kl is not None:
             found.append(_divergence_limit(row, weights[row], limits.max_kl))
         if limits.support is not None:

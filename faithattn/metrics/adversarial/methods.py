@@ -18,6 +18,7 @@ from faithattn.measures.adversary.plausible import resolve_limits
 from faithattn.measures.draws import fresh_seed, instance_ids
 from faithattn.metrics.adversarial.assembly import affine_ceiling
 from faithattn.metrics.adversarial.attack import Attack, Found
+from faithattn.metrics.adversarial.certified import certified_attack, certified_reason
 from faithattn.metrics.adversarial.exact import exact_attack, exact_reason
 from faithattn.metrics.adversarial.published import published_search
 from faithattn.metrics.adversarial.search import search
@@ -57,7 +58,10 @@ def run_method(attack: Attack, method: str, n_steps: int, n_nodes: int) -> Found
         if method == "exact":
             raise ValueError(_inapplicable(method, reason))
     if method == "certified":
-        raise ValueError(_inapplicable(method, f"nothing, {n_nodes}"))
+        reason = certified_reason(attack)
+        if reason:
+            raise ValueError(_inapplicable(method, reason))
+        return certified_attack(attack, n_steps, n_nodes)
     return search(attack, n_steps)
 
 
