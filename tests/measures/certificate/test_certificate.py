@@ -114,7 +114,7 @@ def test_a_bound_stands_wherever_the_search_ends(n_nodes: int) -> None:
         problem = case(4, 4, seed)
         found = certify(problem, n_nodes=n_nodes)
         require_valid(problem, found)
-        assert found.nodes <= n_nodes + 1
+        assert found.nodes <= n_nodes
         outcomes.add(found.outcome)
         best = certify(problem, n_nodes=2000)
         assert found.value <= best.upper and best.value <= found.upper
@@ -258,7 +258,7 @@ def test_rows_that_are_known_are_a_start_and_are_offered() -> None:
         return np.zeros(len(rows))
 
     certify(problem, n_nodes=1, known=best.rows, confirm=confirm)
-    assert any(np.array_equal(rows, best.rows) for rows in seen)
+    assert any(abs(rows - best.rows).max() < 1e-12 for rows in seen)
 
 
 def test_the_same_answer_twice() -> None:
