@@ -196,7 +196,7 @@ def _change(ratio: Array, log_base: Array) -> Array:
 
 
 class Links(NamedTuple):
-    """Rows ``A v <= b`` of the cells: for all of them the chord, then the tangents at both ends."""
+    """Rows ``A v <= b`` of the cells: for all of them the chord, then their tangents."""
 
     rows: Array
     right: Array
@@ -226,13 +226,15 @@ def links(lifted: Lifted, cells: Cells, left: Ranges, low: Array, high: Array) -
     wide = up - down > 1e-15
     chord = np.where(wide, (greatest - least) / np.where(wide, up - down, 1), 0)
     base = np.exp(cells.log_base)
-    touched = np.stack([base + down, base + up])
+    # Besides the ends, where the logarithm is farthest above its chord.
+    middle = np.where(chord > 0, 1 / np.where(chord > 0, chord, 1), base + up)
+    touched = np.stack([base + down, middle, base + up])
     touched = np.maximum(touched, max(lifted.unit / _STEEPEST, 1e-300))
     slope = np.concatenate([chord[None], 1 / touched])
     heights = np.log(touched) - cells.log_base - (touched - base) / touched
     n_cells, n = cells.scores.shape
-    rows = np.zeros((3, n_cells, lifted.equal.shape[1]))
-    turn = np.array([-1.0, 1, 1])[:, None]
+    rows = np.zeros((4, n_cells, lifted.equal.shape[1]))
+    turn = np.array([-1.0, 1, 1, 1])[:, None]
     rows[:, :, :n] = turn[..., None] * cells.scores
     place = np.arange(n_cells)
     weight = -turn * slope * cells.sign * lifted.unit
@@ -242,4 +244,4 @@ def links(lifted: Lifted, cells: Cells, left: Ranges, low: Array, high: Array) -
     right = turn * cells.centre
     right[0] -= least - chord * down
     right[1:] += heights
-    return Links(rows.reshape(3 * n_cells, -1), right.ravel())
+    return Links(rows.reshape(4 * n_cells, -1), right.ravel())

@@ -169,7 +169,7 @@ class Relaxation:
             affine = cells.scores @ weights - cells.centre - normaliser[cells.group]
             logs = np.maximum(logarithms(cells, change), left.least)
             untrue = affine - logs
-            prices = -multipliers.reshape(3, -1)
+            prices = -multipliers.reshape(4, -1)
             price = np.where(untrue < 0, prices[0], prices[1:].sum(0))
             np.maximum.at(slack, cells.output, price * abs(untrue))
             np.maximum.at(residual, cells.output, abs(untrue))

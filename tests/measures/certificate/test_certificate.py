@@ -63,7 +63,7 @@ def test_a_grid_over_the_simplex(length: int, n_outputs: int, output: str) -> No
 @pytest.mark.parametrize("n_outputs", [2, 3, 4])
 def test_all_directions_from_the_original(n_outputs: int, output: str) -> None:
     """Finer than the grid: the bound is met to a thousandth, and never passed."""
-    for seed in range(6):
+    for seed in range(4):
         problem = case(3, n_outputs, seed, output, epsilon=(0.02, 0.1)[seed % 2])
         found, best = certify(problem, n_nodes=1000), best_of_all_directions(problem)
         assert found.outcome == "closed"
