@@ -307,6 +307,7 @@ def _ends_joined(singles: Tensor, pairs: Vertices) -> Vertices:
 
 def _solved(problems: _Problems, known: Tensor, *, wide: bool) -> tuple[Vertices, _Table]:
     """The best pair of each problem, if it is better than what is known."""
+    known = known.to(problems.alone.dtype)
     if problems.scores.shape[1] <= _EVERY:
         table = _table(problems, *_sides(problems))
         return table.best(), table
@@ -373,7 +374,7 @@ def _slopes(problems: _Problems, value: Tensor) -> tuple[Tensor, Tensor]:
     the level. It can exceed ``value`` only if the chord passes above that
     point: if the slope on the right is at least the one on the left.
     """
-    value = value[:, None].clamp_min(0).to(problems.alone.dtype)
+    value = value[:, None].clamp_min(0)
     slope = (problems.alone - value) / problems.scores
     left = slope.masked_fill(~problems.left, math.inf)
     return left, slope.masked_fill(~problems.right, NONE)

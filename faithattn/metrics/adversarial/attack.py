@@ -141,8 +141,11 @@ class Attack:
 
     def divergence(self, rows: Tensor) -> Tensor:
         """Mean JSD of the rows ``(B, K, R, L)`` that count, ``(B, K)``."""
-        each = jensen_shannon(rows, self.original[:, None])
-        return self.reading.rows.mean(each.transpose(0, 1)).T
+        return self.mean(jensen_shannon(rows, self.original[:, None]))
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean of ``(B, K, R)`` over the rows that count, ``(B, K)``."""
+        return self.reading.rows.mean(values.transpose(0, 1)).T
 
     def alone(self) -> Tensor:
         """Divergence of each row with all that may move on one position, ``(B, R, L)``."""
