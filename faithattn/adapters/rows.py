@@ -172,6 +172,9 @@ def _chosen(
     """Places (B or 1, R) of a site's rows (None for all), which count, and ranks of queries."""
     attention = run.attention[name]
     size, device = len(attention), attention.device
+    if attention.ndim == 2 and view.heads is None and view.query is None:
+        one = torch.zeros(size, 1, 1, dtype=torch.long, device=device)
+        return None, one[..., 0] == 0, one
     n_heads = attention.shape[1] if attention.ndim == 4 else 1
     n_queries = attention.shape[-2] if attention.ndim > 2 else 1
     heads = _heads(view, n_heads, name).to(device)

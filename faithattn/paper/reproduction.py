@@ -52,8 +52,8 @@ def reproduce(
         >>> experiment.permutation.median_tvd.shape, experiment.settings.epsilon
         (torch.Size([5]), 0.05)
         >>> sorted(experiment.summaries)  # doctest: +NORMALIZE_WHITESPACE
-        ['adversarial_attention', 'gradient_correlation', 'gradient_loo', 'loo_correlation',
-         'permutation_test']
+        ['adversarial_attention', 'farthest_attention', 'gradient_correlation', 'gradient_loo',
+         'loo_correlation', 'permutation_test']
     """
     prepared = prepare(task, settings, checkpoint=checkpoint)
     if out is None:

@@ -59,8 +59,14 @@ def test_undefined_instances_are_counted(texts: Experiment) -> None:
     """The text of one word."""
     assert texts.examples[-1].tokens == ("great",)
     for measure, summary in texts.summaries.items():
-        expected = 0 if measure == "adversarial_attention" else 1
+        expected = 0 if measure in ("adversarial_attention", "farthest_attention") else 1
         assert (summary.overall.n, summary.overall.undefined) == (len(texts.examples), expected)
+
+
+def test_nothing_published_is_farther_than_the_farthest(texts: Experiment) -> None:
+    assert texts.farthest.method == "exact" and texts.adversarial.method == "published"
+    assert texts.farthest.certified.all()
+    assert (texts.farthest.max_jsd >= texts.adversarial.max_jsd - 1e-6).all()
 
 
 def test_third_pair_is_the_correlation_of_the_importances(texts: Experiment) -> None:
@@ -150,7 +156,7 @@ def test_same_seed_same_numbers_whatever_the_global_state(answers: Experiment) -
     state = torch.random.get_rng_state()
     again = reproduce(stories(), SMALL)
     assert torch.equal(torch.random.get_rng_state(), state)
-    for name in ("gradient", "loo", "permutation", "adversarial"):
+    for name in ("gradient", "loo", "permutation", "adversarial", "farthest"):
         assert getattr(again, name).records() == getattr(answers, name).records()
     other = reproduce(stories(), replace(SMALL, seed=1))
     assert other.gradient.records() != answers.gradient.records()
@@ -165,7 +171,7 @@ def test_checkpoint_gives_the_same_results(tmp_path: Path) -> None:
     second = run(prepared)
     assert second.record == first.record
     assert second.settings == first.settings
-    for name in ("gradient", "loo", "permutation", "adversarial"):
+    for name in ("gradient", "loo", "permutation", "adversarial", "farthest"):
         assert getattr(second, name).records() == getattr(first, name).records()
     assert "training" in first.seconds
     assert "training" not in second.seconds

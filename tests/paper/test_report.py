@@ -28,6 +28,7 @@ COLUMNS = {
     "gradient_loo": ("tau_gradient_loo", "p_gradient_loo"),
     "permutation_test": ("median_tvd", "p_permutation"),
     "adversarial_attention": ("max_jsd", None),
+    "farthest_attention": ("farthest_jsd", None),
 }
 
 
@@ -107,7 +108,8 @@ def test_json_says_what_was_done(out: tuple[Experiment, Path]) -> None:
     assert set(data["versions"]) >= {"faithattn", "torch", "numpy", "scipy"}
     assert 1 <= len(data["training"]["dev_accuracy"]) <= 12
     assert set(data["seconds"]) == {
-        "training", "gradients", "leave-one-out", "permutations", "adversaries"
+        "training", "gradients", "leave-one-out", "permutations", "adversaries",
+        "farthest",
     }  # fmt: skip
     quoted = [row for row in data["published"] if row["measure"] == "gradient_correlation"]
     assert {row["mean"] for row in quoted} == {0.3432, 0.3637, 0.3512}

@@ -64,7 +64,7 @@ def exact_adversary(
     rest = torch.as_tensor(bias, dtype=torch.float64, device=wide.device).expand(len(wide))
     low, high = sigmoid_slab((wide * values).sum(-1) + rest, epsilon)
     slab = Slab(wide, values, low - rest, high - rest, mask, torch.ones_like(rest))
-    best = best_vertices(slab, 1)
+    best = best_vertices(slab, 1, single=attention.dtype != torch.float64)
     defined = mask.any(-1)
     found = torch.where(defined[:, None], best.rows(slab)[:, 0], attention.double())
     jsd = best.value[:, 0].masked_fill(~defined, math.nan)

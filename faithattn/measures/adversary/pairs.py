@@ -87,8 +87,7 @@ class _Problems(NamedTuple):
 
     Attributes:
         weights: The original attention.
-        scores: What each position adds.
-        level: The sum over the positions that must be met, ``(2 B, 1)``.
+        scores: What each position adds, above the level that must be met.
         alone: Divergence of all weight on one position.
         left: Positions below the level.
         right: Positions above it.
@@ -97,7 +96,6 @@ class _Problems(NamedTuple):
 
     weights: Tensor
     scores: Tensor
-    level: Tensor
     alone: Tensor
     left: Tensor
     right: Tensor
@@ -129,41 +127,100 @@ class _Table(NamedTuple):
             self.share.flatten(1).gather(1, top.indices[:, None])[:, 0],
         )
 
-    def without(self, used: Tensor) -> _Table:
-        gone = used.gather(1, self.first)[:, :, None] | used.gather(1, self.second)[:, None]
-        return self._replace(value=self.value.masked_fill(gone, NONE))
 
-
-def best_vertices(slab: Slab, count: int) -> Vertices:
+def best_vertices(slab: Slab, count: int, *, single: bool = False) -> Vertices:
     """The best vertex, then each time the best on the positions that are not used yet, (B, K).
 
     Vertices of the simplex cut by two parallel planes lie on one position, or
     on two whose mixture lies on a plane. Those of an instance share no
     position: their divergence from each other is the largest there is. Where
     the unused positions hold no vertex, the value is minus infinity.
+
+    With ``single``, pairs are compared in single precision, which takes half
+    the time; what is returned of the best is in double precision all the same.
     """
     singles, alone = _singles(slab)
-    problems = _problems(slab, alone)
+    problems = _problems(slab, alone, torch.float32 if single else torch.float64)
     best, table = _solved(problems, singles.max(-1).values.repeat(2), wide=count > 1)
-    found, used = [_ends_joined(singles, best)], [torch.zeros_like(slab.mask)]
-    for _ in range(count - 1):
-        used.append(_with_used(used[-1], found[-1]))
-        singles = singles.masked_fill(used[-1], NONE)
-        table = table.without(used[-1].repeat(2, 1))
-        found.append(_ends_joined(singles, table.best()))
-    vertices = Vertices(*(torch.stack(each, 1) for each in zip(*found, strict=True)))
-    if count > 1 and singles.shape[1] > _EVERY:
-        rows = _unproven(problems, vertices.value, used, table).nonzero()[:, 0]
-        if len(rows):
-            careful = _one_by_one(slab.take(rows), count)
-            for mine, other in zip(vertices, careful, strict=True):
-                mine[rows] = other
-    return vertices
+    if count == 1:
+        found = _ends_joined(singles, best)
+        vertices = Vertices(*(each[:, None] for each in found))
+    else:
+        vertices = _picked(singles, table, count)
+        if singles.shape[1] > _EVERY:
+            vertices = _proven(slab, problems, table, vertices)
+    return _sharpened(slab, vertices) if single else vertices
 
 
-def _with_used(used: Tensor, found: Vertices) -> Tensor:
-    used = used.scatter(1, found.first[:, None], True)
-    return used.scatter_(1, found.second[:, None], True)
+def _picked(singles: Tensor, table: _Table, count: int) -> Vertices:
+    """From all single positions and all pairs of a table, the best and then others, (B, K)."""
+    size, length = singles.shape
+    width = table.value.shape[2]
+    value, alone = table.value.clone(), singles.to(table.value.dtype)  # what is used is struck out
+    positions = torch.arange(length, device=singles.device)
+    found = []
+    for _ in range(count):
+        best, single = value.flatten(1).max(-1), alone.max(-1)
+        row, column = best.indices // width, best.indices % width
+        # Of each instance the lower end, the upper one, and a position by itself.
+        values = torch.cat([best.values, single.values]).view(3, size)
+        top = values.max(0)
+        numbers = top.indices[None]
+        ends = [
+            torch.cat([each, single.indices]).view(3, size).gather(0, numbers)[0]
+            for each in (
+                table.first.gather(1, row[:, None])[:, 0],
+                table.second.gather(1, column[:, None])[:, 0],
+            )
+        ]
+        share = table.share.flatten(1).gather(1, best.indices[:, None])[:, 0]
+        share = torch.cat([share, torch.ones_like(single.values)]).view(3, size).gather(0, numbers)
+        found.append(Vertices(top.values, ends[0], ends[1], share[0]))
+        for place in ends:
+            one = place[:, None]
+            alone.masked_fill_(positions == one, NONE)
+            both = one.repeat(2, 1)
+            value.masked_fill_((table.first == both)[:, :, None], NONE)
+            value.masked_fill_((table.second == both)[:, None], NONE)
+    return Vertices(*(torch.stack(each, 1) for each in zip(*found, strict=True)))
+
+
+def _proven(slab: Slab, problems: _Problems, table: _Table, found: Vertices) -> Vertices:
+    """The same where no pair beyond the table can be better, else one vertex after the other."""
+    count = found.value.shape[1]
+    used = [torch.zeros_like(slab.mask)]
+    for k in range(count - 1):
+        used.append(_with_used(used[-1], found.first[:, k], found.second[:, k]))
+    rows = _unproven(problems, found.value, used, table).nonzero()[:, 0]
+    if not len(rows):
+        return found
+    careful = _one_by_one(slab.take(rows), count)
+    return Vertices(
+        *(
+            mine.index_copy(0, rows, other.to(mine.dtype))
+            for mine, other in zip(found, careful, strict=True)
+        )
+    )
+
+
+def _sharpened(slab: Slab, found: Vertices) -> Vertices:
+    """Shares and values in double precision, each pair at the end of the slab it is nearest to."""
+    first, second = (slab.scores.gather(1, each) for each in (found.first, found.second))
+    mass = slab.mass[:, None]
+    now = found.share * first + (1 - found.share) * second
+    low, high = slab.low[:, None] / mass, slab.high[:, None] / mass
+    level = torch.where((now - low).abs() <= (high - now).abs(), low, high)
+    pair = found.first != found.second
+    share = ((second - level) / torch.where(pair, second - first, 1)).clamp(0, 1)
+    share = torch.where(pair, share, 1)
+    weights = [slab.weights.gather(1, each) for each in (found.first, found.second)]
+    other = torch.where(pair, gain((1 - share) * mass, weights[1]), 0)
+    value = mass * _HALF_LN2 + gain(share * mass, weights[0]) + other
+    return found._replace(share=share, value=torch.where(found.value > NONE, value, NONE))
+
+
+def _with_used(used: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    return used.scatter(1, first[:, None], True).scatter_(1, second[:, None], True)
 
 
 def _unproven(problems: _Problems, value: Tensor, used: list[Tensor], table: _Table) -> Tensor:
@@ -181,8 +238,8 @@ def _one_by_one(slab: Slab, count: int) -> Vertices:
     found = []
     for _ in range(count):
         found.append(best_vertices(slab, 1))
-        first = Vertices(*(each[:, 0] for each in found[-1]))
-        used = _with_used(torch.zeros_like(slab.mask), first)
+        first, second = found[-1].first[:, 0], found[-1].second[:, 0]
+        used = _with_used(torch.zeros_like(slab.mask), first, second)
         slab = slab._replace(mask=slab.mask & ~used)
     return Vertices(*(torch.cat(each, 1) for each in zip(*found, strict=True)))
 
@@ -229,13 +286,13 @@ def _singles(slab: Slab) -> tuple[Tensor, Tensor]:
     return alone.masked_fill(~inside, NONE), alone
 
 
-def _problems(slab: Slab, alone: Tensor) -> _Problems:
-    level = torch.cat([slab.low, slab.high]) / slab.mass.repeat(2)
-    scores, mask = slab.scores.repeat(2, 1), slab.mask.repeat(2, 1)
-    met, level = level.isfinite()[:, None] & mask, level[:, None]
-    left, right = met & (scores < level), met & (scores > level)
-    twice = (slab.weights.repeat(2, 1), alone.repeat(2, 1), slab.mass.repeat(2)[:, None])
-    return _Problems(twice[0], scores, level, twice[1], left, right, twice[2])
+def _problems(slab: Slab, alone: Tensor, dtype: torch.dtype) -> _Problems:
+    ends = torch.stack([slab.low, slab.high]) / slab.mass
+    met = (ends.isfinite()[..., None] & slab.mask).flatten(0, 1)
+    # From the level on: nothing is lost where scores are large and near to it.
+    above = (slab.scores - ends[..., None]).flatten(0, 1).masked_fill_(~met, 0).to(dtype)
+    twice = [each.to(dtype).repeat(2, 1) for each in (slab.weights, alone, slab.mass[:, None])]
+    return _Problems(twice[0], above, twice[1], above < 0, above > 0, twice[2])
 
 
 def _ends_joined(singles: Tensor, pairs: Vertices) -> Vertices:
@@ -250,6 +307,7 @@ def _ends_joined(singles: Tensor, pairs: Vertices) -> Vertices:
 
 def _solved(problems: _Problems, known: Tensor, *, wide: bool) -> tuple[Vertices, _Table]:
     """The best pair of each problem, if it is better than what is known."""
+    known = known.to(problems.alone.dtype)
     if problems.scores.shape[1] <= _EVERY:
         table = _table(problems, *_sides(problems))
         return table.best(), table
@@ -317,7 +375,7 @@ def _slopes(problems: _Problems, value: Tensor) -> tuple[Tensor, Tensor]:
     point: if the slope on the right is at least the one on the left.
     """
     value = value[:, None].clamp_min(0)
-    slope = (value - problems.alone) / (problems.level - problems.scores)
+    slope = (problems.alone - value) / problems.scores
     left = slope.masked_fill(~problems.left, math.inf)
     return left, slope.masked_fill(~problems.right, NONE)
 
@@ -345,7 +403,7 @@ def _small_table(problems: _Problems, first: Tensor, second: Tensor) -> _Table:
     impossible = ~(sides[0][:, :, None] & sides[1][:, None])
     low = problems.scores.gather(1, first)[:, :, None]
     high = problems.scores.gather(1, second)[:, None]
-    share = ((high - problems.level[..., None]) / (high - low)).masked_fill_(impossible, 0.5)
+    share = (high / (high - low)).masked_fill_(impossible, 0.5)
     share.clamp_(0, 1)
     weights = [problems.weights.gather(1, each) for each in (first, second)]
     own = [_xlogx(each) / 2 - each * _HALF_LN2 for each in weights]

@@ -196,7 +196,7 @@ def _change(ratio: Array, log_base: Array) -> Array:
 
 
 class Links(NamedTuple):
-    """Rows ``A v <= b`` of the cells: one chord each, then tangents, and where each came from."""
+    """Rows ``A v <= b`` of the cells: for all of them the chord, then their tangents."""
 
     rows: Array
     right: Array
@@ -226,6 +226,7 @@ def links(lifted: Lifted, cells: Cells, left: Ranges, low: Array, high: Array) -
     wide = up - down > 1e-15
     chord = np.where(wide, (greatest - least) / np.where(wide, up - down, 1), 0)
     base = np.exp(cells.log_base)
+    # Besides the ends, where the logarithm is farthest above its chord.
     middle = np.where(chord > 0, 1 / np.where(chord > 0, chord, 1), base + up)
     touched = np.stack([base + down, middle, base + up])
     touched = np.maximum(touched, max(lifted.unit / _STEEPEST, 1e-300))

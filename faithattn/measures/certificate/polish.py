@@ -131,7 +131,7 @@ def _linearised(problem: Problem, point: Array, on: Places) -> tuple[Array, Arra
     """The outputs' change at a point, and its gradient ``(C, n)`` in some weights."""
     scores = problem.scores.reshape(point.size, -1)[on].T
     outputs = problem.outputs(point)
-    change = outputs - problem.outputs(problem.attention)
+    change = outputs - problem.original
     if problem.output == "identity":
         return change, scores
     if problem.output == "sigmoid":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -79,7 +80,7 @@ class Problem:
                     f"from the one at {position}. Loosen it to at least 0."
                 )
 
-    @property
+    @cached_property
     def box(self) -> tuple[Array, Array]:
         """Least and greatest weights ``(R, T)``; the original lies between, to the last bit."""
         lower = np.broadcast_to(np.asarray(self.lower, dtype=np.float64), self.attention.shape)
@@ -99,9 +100,14 @@ class Problem:
         """Outputs ``(..., C)`` of rows ``(..., R, T)``."""
         return squash(self.logits(rows), self.output)
 
+    @cached_property
+    def original(self) -> Array:
+        """Outputs ``(C,)`` of the original."""
+        return self.outputs(self.attention)
+
     def distance(self, rows: Array) -> Array:
         """How far the output of rows ``(..., R, T)`` is from the original's, ``(...)``."""
-        change = abs(self.outputs(rows) - self.outputs(self.attention))
+        change = abs(self.outputs(rows) - self.original)
         found: Array = change.sum(-1) / 2 if self.output == "softmax" else change.mean(-1)
         return found
 

@@ -26,7 +26,8 @@ from faithattn.measures.certificate.lifted import (
 from faithattn.measures.certificate.problem import Array, Places, Problem, divergence_terms
 from faithattn.measures.certificate.programme import minimise
 
-_ROUNDING = 1e-10  # of sums of products in the proven bound
+_ROUNDING = 1e-14  # of sums of products, by their size
+_APART = 1e-10  # bounds on a change that leave nothing
 
 
 class Node(NamedTuple):
@@ -92,7 +93,7 @@ class Relaxation:
         if lifted.cells is not None:
             left = ranges(lifted.cells, node.lower, node.upper)
             low, high = reach(lifted.cells, left, node.low, node.high)
-            if (low > high + _ROUNDING).any():
+            if (low > high + _APART).any():
                 return None
             node = node._replace(low=np.minimum(low, high), high=np.maximum(low, high))
             tied = links(lifted, lifted.cells, left, node.low, node.high)
@@ -115,12 +116,11 @@ class Relaxation:
             found = minimise(cost, rows, right, lifted.equal, lifted.equal_to, box, 1e-6)
         if not found.solved:
             return self._unsolved(node, parent)
-        above, level = found.above, found.level
-        reduced = cost - above @ rows - level @ lifted.equal
-        least = np.where(reduced > 0, reduced * low, reduced * high).sum()
-        proven = -(least + above @ right + level @ lifted.equal_to) + constant
-        bound = min(parent, float(proven) + _ROUNDING)
-        cuts, tied = np.split(above[1:], [len(node.cuts)])
+        multipliers = np.concatenate([found.above, found.level])
+        held = np.concatenate([rows, lifted.equal]), np.concatenate([right, lifted.equal_to])
+        least, reduced = _proven(cost, *held, multipliers, low, high)
+        bound = min(parent, constant - least)
+        cuts, tied = np.split(found.above[1:], [len(node.cuts)])
         node = node._replace(cuts=node.cuts[cuts < 0])  # the others do not hold it up
         return self._read(node, left, found.point, bound, tied, reduced)
 
@@ -214,18 +214,26 @@ def _empty(rows: Array, right: Array, lifted: Lifted, low: Array, high: Array) -
     worst = float((signed @ low - limit).max()) + 1
     cost = np.zeros(len(low) + 1)
     cost[-1] = 1
-    found = minimise(
-        cost,
-        np.column_stack([signed, -np.ones(len(signed))]),
-        limit,
-        np.empty((0, len(cost))),
-        np.empty(0),
-        np.stack([np.append(low, 0), np.append(high, worst)], 1),
-    )
+    signed = np.column_stack([signed, -np.ones(len(signed))])
+    bounds = np.append(low, 0), np.append(high, worst)
+    nothing = np.empty((0, len(cost)))
+    found = minimise(cost, signed, limit, nothing, np.empty(0), np.stack(bounds, 1))
     if not found.solved:
         return False
-    above = found.above
-    reduced = -above @ signed
-    least = np.where(reduced > 0, reduced * low, reduced * high).sum() + above @ limit
-    least += min(0.0, 1 + float(above.sum())) * worst
-    return bool(least > 1e-13)
+    # The excess is a variable like the others, and costs 1.
+    multipliers = np.concatenate([found.above, found.level])
+    return _proven(cost, signed, limit, multipliers, *bounds)[0] > 0
+
+
+def _proven(
+    cost: Array, rows: Array, right: Array, multipliers: Array, low: Array, high: Array
+) -> tuple[float, Array]:
+    """What multipliers prove to be the least ``cost @ v``, and the reduced costs.
+
+    Whatever can be lost to rounding is taken off.
+    """
+    reduced = cost - multipliers @ rows
+    ends = np.where(reduced > 0, reduced * low, reduced * high).sum()
+    sizes = (abs(cost) + abs(multipliers) @ abs(rows)) @ np.maximum(abs(low), abs(high))
+    rounding = _ROUNDING * (sizes + abs(multipliers) @ abs(right))
+    return float(ends + multipliers @ right - rounding), reduced

@@ -125,21 +125,27 @@ class Attack:
 
     def judge(self, rows: Tensor) -> Judged:
         """Runs the model on rows ``(B, K, R, L)``, in chunks that fit the budget."""
+        outputs, tvd = self.ask(rows)
+        feasible = tvd <= self.epsilon
+        if not self.limits.shape_free:
+            feasible &= self.limits.hold(rows)
+        return Judged(rows, outputs, tvd, self.divergence(rows), feasible)
+
+    def ask(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The model's outputs ``(B, K, C)`` under rows, and their distances ``(B, K)``."""
         reading, outputs, tvd = self.reading, [], []
         for first, last in self.pieces(rows.shape[1], 64):
             outputs.append(reading.replay(rows[:, first:last].transpose(0, 1)))
             tvd.append(output_distance(outputs[-1], reading.outputs, reading.output))
-        jsd = self.divergence(rows)
-        distance = torch.cat(tvd).T
-        feasible = distance <= self.epsilon
-        if not self.limits.shape_free:
-            feasible &= self.limits.hold(rows)
-        return Judged(rows, torch.cat(outputs).transpose(0, 1), distance, jsd, feasible)
+        return torch.cat(outputs).transpose(0, 1), torch.cat(tvd).T
 
     def divergence(self, rows: Tensor) -> Tensor:
         """Mean JSD of the rows ``(B, K, R, L)`` that count, ``(B, K)``."""
-        each = jensen_shannon(rows, self.original[:, None])
-        return self.reading.rows.mean(each.transpose(0, 1)).T
+        return self.mean(jensen_shannon(rows, self.original[:, None]))
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean of ``(B, K, R)`` over the rows that count, ``(B, K)``."""
+        return self.reading.rows.mean(values.transpose(0, 1)).T
 
     def alone(self) -> Tensor:
         """Divergence of each row with all that may move on one position, ``(B, R, L)``."""

@@ -13,7 +13,7 @@ from faithattn.metrics.adversarial.lines import restored
 
 # Units in the last place of a probability by which a narrower slab is aimed at: on its very end
 # rounding decides whether the model agrees.
-_MARGINS = (0.0, 0.5, 2.0, 8.0)
+_MARGINS = (0.0, 0.5, 1.0, 2.0, 8.0)
 
 
 def exact_reason(attack: Attack) -> str:
@@ -33,7 +33,7 @@ def exact_reason(attack: Attack) -> str:
 def exact_attack(attack: Attack) -> Found:
     """The global optimum of each instance, and others that share no position with it."""
     slab, ends = _slab(attack, attack.epsilon)
-    vertices = best_vertices(slab, attack.count)
+    vertices = best_vertices(slab, attack.count, single=attack.original.dtype != torch.float64)
     upper = vertices.value[:, 0].clamp_min(0)
     judged = _confirmed(attack, slab, vertices.filled(), ends)
     nothing = torch.zeros(len(upper), dtype=torch.long, device=upper.device)
@@ -63,12 +63,20 @@ def _confirmed(attack: Attack, slab: Slab, vertices: Vertices, ends: Tensor) -> 
     free, original = attack.limits.free[:, None, 0], attack.original[:, None, 0]
     rows = vertices.rows(slab, share_at(slab, vertices, *ends)).to(original.dtype)
     moves = (slab.weights.sum(-1) > 0) & (vertices.value[:, 0] > NONE)
-    rows = torch.where(moves[:, None, None] & free, rows, original)
-    judged = attack.judge(rows.permute(1, 2, 0, 3).flatten(1, 2)[:, :, None])
-    count, n = attack.count, len(_MARGINS)
+    rows = torch.where(moves[:, None, None] & free, rows, original).permute(1, 2, 0, 3)
+    outputs, tvd = attack.ask(rows.flatten(1, 2)[:, :, None])
+    feasible = (tvd <= attack.epsilon).view(rows.shape[:3])
     # The first that is feasible; the vertex itself where none is.
-    first = judged.feasible.view(-1, count, n).byte().argmax(-1)
-    chosen = judged.chosen(first + n * torch.arange(count, device=first.device))
-    if bool(chosen.feasible.all()):
-        return chosen
-    return chosen.where(chosen.feasible, restored(attack, chosen.rows))
+    places = feasible.byte().argmax(-1, keepdim=True)
+    chosen = rows.gather(2, places[..., None].expand(-1, -1, -1, rows.shape[-1]))
+    numbers = places[..., 0] + len(_MARGINS) * torch.arange(attack.count, device=places.device)
+    judged = Judged(
+        chosen,
+        outputs.gather(1, numbers[..., None].expand(-1, -1, outputs.shape[-1])),
+        tvd.gather(1, numbers),
+        attack.divergence(chosen),
+        feasible.any(-1),
+    )
+    if bool(judged.feasible.all()):
+        return judged
+    return judged.where(judged.feasible, restored(attack, chosen))

@@ -132,7 +132,7 @@ def _vertices(attack: Attack, value: Tensor, scores: Tensor) -> Tensor:
     low, high = slab_of(value.double(), attack.epsilon, _kind(attack))
     rest = value.double() - (weights * scores).sum(-1)
     slab = free_slab(weights, scores, low - rest, high - rest, free)
-    best = best_vertices(slab, attack.count).filled()
+    best = best_vertices(slab, attack.count, single=True).filled()
     moves = (weights * free).sum(-1)[:, None, None] > 0
     rows = torch.where(free[:, None] & moves, best.rows(slab), weights[:, None])
     return rows.to(attack.original.dtype)

@@ -50,7 +50,8 @@ class Experiment:
         loo: Agreement of attention with leave-one-out.
         gradient_loo: Agreement of gradients with leave-one-out.
         permutation: Output change under shuffled attention.
-        adversarial: Different attention that keeps the output.
+        adversarial: Different attention that keeps the output, as the published search finds it.
+        farthest: The most different there is, or that our search finds.
         evidence: Shares of the scores on the supporting sentences; None where
             these are not known.
         seconds: Wall time of each step.
@@ -66,6 +67,7 @@ class Experiment:
     gradient_loo: Correlation
     permutation: PermutationResult
     adversarial: AdversarialResult
+    farthest: AdversarialResult
     evidence: Evidence | None
     seconds: Mapping[str, float]
     threads: int
@@ -115,9 +117,10 @@ class Experiment:
 
     @cached_property
     def summaries(self) -> Mapping[str, Summary]:
-        """The five summaries by measure, named as in the published figures."""
+        """The six summaries by measure, named as in the published figures."""
         results = (self.gradient, self.loo, self.gradient_loo, self.permutation, self.adversarial)
         every = [result.summary() for result in results]
+        every.append(replace(self.farthest.summary(), measure="farthest_attention"))
         return {summary.measure: summary for summary in every}
 
 
@@ -155,6 +158,7 @@ def run(
         gradient_loo=importance_agreement(measured.gradient, measured.loo),
         permutation=measured.permutation,
         adversarial=measured.adversarial,
+        farthest=measured.farthest,
         evidence=evidence_shares(prepared, measured.gradient, measured.loo),
         seconds=seconds | measured.seconds,
         threads=torch.get_num_threads(),

@@ -163,6 +163,9 @@ def instance_records(experiment: Experiment) -> list[dict[str, Any]]:
         "feasible": adversarial.feasible.sum(1).tolist(),
         "upper_bound": adversarial.upper_bound.tolist(),
         "certified": adversarial.certified.int().tolist(),
+        "farthest_jsd": experiment.farthest.max_jsd.tolist(),
+        "farthest_upper_bound": experiment.farthest.upper_bound.tolist(),
+        "farthest_certified": experiment.farthest.certified.int().tolist(),
     }
     if experiment.evidence is not None:
         for name, values in experiment.evidence._asdict().items():

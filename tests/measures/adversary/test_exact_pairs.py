@@ -149,6 +149,20 @@ def test_masked_positions_do_not_exist() -> None:
     assert not found[~mask].any() and jsd[3].isnan() and not found[3].any()
 
 
+@pytest.mark.parametrize("length", [3, 40, 70, 150])
+def test_single_precision_loses_nothing_but_its_last_digits(length: int) -> None:
+    for seed in range(6):
+        for spread in (0.01, 1.5):  # nearly uniform rows leave many pairs
+            attention, scores = (each.float() for each in case(length, seed, spread))
+            jsd = exact_adversary(attention[None], scores[None] + 100, -100.0, epsilon=0.01)[1]
+            wide = attention.double() / attention.double().sum(), scores.double()
+            expected = by_all_pairs(*wide, 0.0, 0.01)
+            assert jsd.dtype == torch.float32
+            assert jsd.item() == pytest.approx(expected, abs=1e-4)  # 100 + s is rounded
+            same = exact_adversary(attention[None], scores[None], 0.0, epsilon=0.01)[1]
+            assert same.item() == pytest.approx(expected, abs=5e-7)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_other_precision(dtype: torch.dtype) -> None:
     attention, scores = (each[None].to(dtype) for each in case(20, 1))

@@ -96,7 +96,7 @@ def best_of_grid(problem: Problem, slack: float = 0.0) -> float:
     return float(divergence(points, problem.attention)[allowed].max(initial=0))
 
 
-def best_of_all_directions(problem: Problem, n_directions: int = 8000) -> float:
+def best_of_all_directions(problem: Problem, n_directions: int = 4000) -> float:
     """For one row of three weights: the farthest allowed point of each ray from the original.
 
     The divergence grows along a ray. The last of 300 steps that is allowed is

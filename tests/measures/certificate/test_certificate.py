@@ -62,12 +62,13 @@ def test_a_grid_over_the_simplex(length: int, n_outputs: int, output: str) -> No
 @pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity"])
 @pytest.mark.parametrize("n_outputs", [2, 3, 4])
 def test_all_directions_from_the_original(n_outputs: int, output: str) -> None:
-    """Finer than the grid: the bound is met to a thousandth, and never passed."""
-    for seed in range(6):
+    """Never above the bound, and as near as the angle's step of .0016 leaves a corner."""
+    for seed in range(4):
         problem = case(3, n_outputs, seed, output, epsilon=(0.02, 0.1)[seed % 2])
         found, best = certify(problem, n_nodes=1000), best_of_all_directions(problem)
+        require_valid(problem, found)
         assert found.outcome == "closed"
-        assert best - 1e-9 <= found.upper <= best + 2e-3
+        assert best - 1e-9 <= found.upper <= best + 5e-3
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity"])
@@ -114,7 +115,7 @@ def test_a_bound_stands_wherever_the_search_ends(n_nodes: int) -> None:
         problem = case(4, 4, seed)
         found = certify(problem, n_nodes=n_nodes)
         require_valid(problem, found)
-        assert found.nodes <= n_nodes + 1
+        assert found.nodes <= n_nodes
         outcomes.add(found.outcome)
         best = certify(problem, n_nodes=2000)
         assert found.value <= best.upper and best.value <= found.upper
@@ -258,7 +259,7 @@ def test_rows_that_are_known_are_a_start_and_are_offered() -> None:
         return np.zeros(len(rows))
 
     certify(problem, n_nodes=1, known=best.rows, confirm=confirm)
-    assert any(np.array_equal(rows, best.rows) for rows in seen)
+    assert any(abs(rows - best.rows).max() < 1e-12 for rows in seen)
 
 
 def test_the_same_answer_twice() -> None:
