@@ -125,6 +125,11 @@ class Limits:
             return torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device)
         return (self.excess(rows) <= _SLACK).all(-1)
 
+    def stay(self, rows: Tensor) -> Tensor:
+        """Whether ``(B, K, R, L)`` leave the weights alone that may not change, ``(B, K)``."""
+        moved = (rows - self.original[:, None]).abs() > _SLACK
+        return ~(moved & ~self.free[:, None]).flatten(2).any(-1)
+
     def excess(self, rows: Tensor) -> Tensor:
         """By how much each row breaks the limit it breaks most, ``(B, K, R)``; 0 or less if none.
 

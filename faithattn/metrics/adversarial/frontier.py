@@ -104,7 +104,8 @@ def _result(
     reading, rows = attacks[0].reading, attacks[0].reading.rows
     best, distance = [], []
     for attack in attacks:
-        held = attack.limits.hold(pool.rows)
+        # Those found for other curves may have moved what this one leaves alone.
+        held = attack.limits.hold(pool.rows) & attack.limits.stay(pool.rows)
         for epsilon in epsilons:
             allowed = held & (pool.tvd <= epsilon)
             top = torch.where(allowed, pool.jsd, 0).max(-1)
