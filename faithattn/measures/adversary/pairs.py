@@ -117,15 +117,10 @@ class _Table(NamedTuple):
     second: Tensor
 
     def best(self) -> Vertices:
-        width = self.value.shape[2]
-        top = self.value.flatten(1).max(-1)
-        row, column = top.indices // width, top.indices % width
-        return Vertices(
-            top.values,
-            self.first.gather(1, row[:, None])[:, 0],
-            self.second.gather(1, column[:, None])[:, 0],
-            self.share.flatten(1).gather(1, top.indices[:, None])[:, 0],
-        )
+        top = _largest(self.value)
+        first = self.first.gather(1, top.row[:, None])[:, 0]
+        second = self.second.gather(1, top.column[:, None])[:, 0]
+        return Vertices(top.value, first, second, _at(self.share, top))
 
 
 def best_vertices(slab: Slab, count: int, *, single: bool = False) -> Vertices:
@@ -155,34 +150,55 @@ def best_vertices(slab: Slab, count: int, *, single: bool = False) -> Vertices:
 def _picked(singles: Tensor, table: _Table, count: int) -> Vertices:
     """From all single positions and all pairs of a table, the best and then others, (B, K)."""
     size, length = singles.shape
-    width = table.value.shape[2]
     value, alone = table.value.clone(), singles.to(table.value.dtype)  # what is used is struck out
     positions = torch.arange(length, device=singles.device)
     found = []
     for _ in range(count):
-        best, single = value.flatten(1).max(-1), alone.max(-1)
-        row, column = best.indices // width, best.indices % width
+        best, single = _largest(value), alone.max(-1)
         # Of each instance the lower end, the upper one, and a position by itself.
-        values = torch.cat([best.values, single.values]).view(3, size)
+        values = torch.cat([best.value, single.values]).view(3, size)
         top = values.max(0)
-        numbers = top.indices[None]
-        ends = [
-            torch.cat([each, single.indices]).view(3, size).gather(0, numbers)[0]
-            for each in (
-                table.first.gather(1, row[:, None])[:, 0],
-                table.second.gather(1, column[:, None])[:, 0],
+        parts = (
+            torch.cat([mine, other]).view(3, size).gather(0, top.indices[None])[0]
+            for mine, other in (
+                (table.first.gather(1, best.row[:, None])[:, 0], single.indices),
+                (table.second.gather(1, best.column[:, None])[:, 0], single.indices),
+                (_at(table.share, best), torch.ones_like(single.values)),
             )
-        ]
-        share = table.share.flatten(1).gather(1, best.indices[:, None])[:, 0]
-        share = torch.cat([share, torch.ones_like(single.values)]).view(3, size).gather(0, numbers)
-        found.append(Vertices(top.values, ends[0], ends[1], share[0]))
-        for place in ends:
-            one = place[:, None]
-            alone.masked_fill_(positions == one, NONE)
-            both = one.repeat(2, 1)
-            value.masked_fill_((table.first == both)[:, :, None], NONE)
-            value.masked_fill_((table.second == both)[:, None], NONE)
+        )
+        one, other, share = parts
+        found.append(Vertices(top.values, one, other, share))
+        if len(found) < count:
+            alone.add_(_struck(positions, one[:, None], other[:, None]))
+            ends = [each[:, None].repeat(2, 1) for each in (one, other)]
+            value.add_(_struck(table.first, *ends)[:, :, None])
+            value.add_(_struck(table.second, *ends)[:, None])
     return Vertices(*(torch.stack(each, 1) for each in zip(*found, strict=True)))
+
+
+class _Largest(NamedTuple):
+    """Of each matrix its largest entry, and where it is."""
+
+    value: Tensor
+    row: Tensor
+    column: Tensor
+
+
+def _largest(values: Tensor) -> _Largest:
+    """Rows first: their maxima are vectorised, and a maximum with its place is not."""
+    top = values.amax(-1).max(-1)
+    row = top.indices[:, None, None].expand(-1, 1, values.shape[2])
+    return _Largest(top.values, top.indices, values.gather(1, row)[:, 0].argmax(-1))
+
+
+def _at(values: Tensor, place: _Largest) -> Tensor:
+    """Entries ``(2 B,)`` at places."""
+    return values.flatten(1).gather(1, (place.row * values.shape[2] + place.column)[:, None])[:, 0]
+
+
+def _struck(places: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """What is added to the values at places: minus infinity at two of them. Adding is vectorised."""
+    return torch.where((places == one) | (places == other), NONE, 0.0)
 
 
 def _proven(slab: Slab, problems: _Problems, table: _Table, found: Vertices) -> Vertices:
@@ -398,22 +414,24 @@ def _table(problems: _Problems, first: Tensor, second: Tensor) -> _Table:
 
 
 def _small_table(problems: _Problems, first: Tensor, second: Tensor) -> _Table:
+    """Without a mask of the pairs: of a list's positions on the other side, the value is minus inf."""
     mass = problems.mass[..., None]
     sides = (problems.left.gather(1, first), problems.right.gather(1, second))
-    impossible = ~(sides[0][:, :, None] & sides[1][:, None])
-    low = problems.scores.gather(1, first)[:, :, None]
-    high = problems.scores.gather(1, second)[:, None]
-    share = (high / (high - low)).masked_fill_(impossible, 0.5)
-    share.clamp_(0, 1)
+    low, high = (problems.scores.gather(1, each) for each in (first, second))
+    low, high = torch.where(sides[0], low, -1)[:, :, None], torch.where(sides[1], high, 1)[:, None]
+    share = (high / (high - low)).clamp_(0, 1)
     weights = [problems.weights.gather(1, each) for each in (first, second)]
-    own = [_xlogx(each) / 2 - each * _HALF_LN2 for each in weights]
+    own = [
+        torch.where(side, _xlogx(each) / 2 - each * _HALF_LN2, NONE)
+        for side, each in zip(sides, weights, strict=True)
+    ]
     value = own[0][:, :, None] + (own[1] + problems.mass * _HALF_LN2)[:, None]
     for part, weight in (
         (share * mass, weights[0][:, :, None]),
         ((1 - share) * mass, weights[1][:, None]),
     ):
         value.sub_(_xlogx((part + weight).mul_(0.5))).add_(_xlogx(part), alpha=0.5)
-    return _Table(value.masked_fill_(impossible, NONE), share, first, second)
+    return _Table(value, share, first, second)
 
 
 def _searched_each(problems: _Problems, value: Tensor) -> Vertices:

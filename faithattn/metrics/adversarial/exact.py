@@ -13,7 +13,7 @@ from faithattn.metrics.adversarial.lines import restored
 
 # Units in the last place of a probability by which a narrower slab is aimed at: on its very end
 # rounding decides whether the model agrees.
-_MARGINS = (0.0, 0.5, 1.0, 2.0, 8.0)
+_MARGINS = (0.0, 0.125, 0.25, 0.5, 1.0, 4.0)
 
 
 def exact_reason(attack: Attack) -> str:
