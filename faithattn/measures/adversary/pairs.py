@@ -9,17 +9,18 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-NONE = -math.inf
+from faithattn.measures.adversary.gains import HALF_LN2, NONE, gain, xlogx
+from faithattn.measures.adversary.short import pick
+
 _EVERY = 64  # up to so many positions, all pairs take less time than choosing among them
 _FIRST_LOOK = 8
 _LIST = 16  # positions of either side that are paired at once; few more can matter
 _BLOCK = 32  # ... where more can matter
 _PAIRS = 1 << 20  # pairs that are compared at a time, where still more can
-_CACHED = 1 << 15  # ... where all are: what stays in the cache takes a third of the time
-_HALF_LN2 = math.log(2) / 2
 
 
 class Slab(NamedTuple):
@@ -135,16 +136,33 @@ def best_vertices(slab: Slab, count: int, *, single: bool = False) -> Vertices:
     the time; what is returned of the best is in double precision all the same.
     """
     singles, alone = _singles(slab)
-    problems = _problems(slab, alone, torch.float32 if single else torch.float64)
-    best, table = _solved(problems, singles.max(-1).values.repeat(2), wide=count > 1)
-    if count == 1:
-        found = _ends_joined(singles, best)
-        vertices = Vertices(*(each[:, None] for each in found))
+    dtype = torch.float32 if single else torch.float64
+    if singles.shape[1] <= _EVERY:
+        vertices = _short(slab, singles, dtype, count)
     else:
-        vertices = _picked(singles, table, count)
-        if singles.shape[1] > _EVERY:
-            vertices = _proven(slab, problems, table, vertices)
+        vertices = _long(slab, singles, _problems(slab, alone, dtype), count)
     return _sharpened(slab, vertices) if single else vertices
+
+
+def _short(slab: Slab, singles: Tensor, dtype: torch.dtype, count: int) -> Vertices:
+    """All pairs at once; on the CPU, wherever the slab is."""
+    ends = torch.stack([slab.low, slab.high]) / slab.mass
+    met = ends.isfinite()[..., None] & slab.mask
+    # From the level on: nothing is lost where scores are large and near to it.
+    above = (slab.scores - ends[..., None]).masked_fill_(~met, 0)
+    parts = (each.to(dtype).cpu().numpy() for each in (slab.weights, above, singles, slab.mass))
+    weights, scores, alone, mass = parts
+    found = pick(weights, scores, met.cpu().numpy(), alone, mass, count)
+    device = singles.device
+    return Vertices(*(torch.from_numpy(np.ascontiguousarray(each)).to(device) for each in found))
+
+
+def _long(slab: Slab, singles: Tensor, problems: _Problems, count: int) -> Vertices:
+    """Only the pairs that a bound leaves."""
+    best, table = _solved(problems, singles.max(-1).values.repeat(2), wide=count > 1)
+    if count > 1:
+        return _proven(slab, problems, table, _picked(singles, table, count))
+    return Vertices(*(each[:, None] for each in _ends_joined(singles, best)))
 
 
 def _picked(singles: Tensor, table: _Table, count: int) -> Vertices:
@@ -197,7 +215,7 @@ def _at(values: Tensor, place: _Largest) -> Tensor:
 
 
 def _struck(places: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """What is added to the values at places: minus infinity at two of them. Adding is vectorised."""
+    """What is added to the values at places: minus infinity at two. Adding is vectorised."""
     return torch.where((places == one) | (places == other), NONE, 0.0)
 
 
@@ -231,7 +249,7 @@ def _sharpened(slab: Slab, found: Vertices) -> Vertices:
     share = torch.where(pair, share, 1)
     weights = [slab.weights.gather(1, each) for each in (found.first, found.second)]
     other = torch.where(pair, gain((1 - share) * mass, weights[1]), 0)
-    value = mass * _HALF_LN2 + gain(share * mass, weights[0]) + other
+    value = mass * HALF_LN2 + gain(share * mass, weights[0]) + other
     return found._replace(share=share, value=torch.where(found.value > NONE, value, NONE))
 
 
@@ -281,21 +299,10 @@ def share_at(slab: Slab, found: Vertices, low: Tensor, high: Tensor) -> Tensor:
     return torch.where(apart & (now != aim), share, found.share)
 
 
-def gain(share: Tensor, weight: Tensor) -> Tensor:
-    """What weight on a position adds to the divergence, ln(2) / 2 where nothing lies anywhere."""
-    half = (_xlogx(share) + _xlogx(weight)) / 2
-    return half - _xlogx((share + weight) / 2) - weight * _HALF_LN2
-
-
-def _xlogx(x: Tensor) -> Tensor:
-    """Products x ln x, 0 at 0; quicker than xlogy, which is not vectorised."""
-    return x * x.clamp_min(torch.finfo(x.dtype).tiny).log()
-
-
 def _singles(slab: Slab) -> tuple[Tensor, Tensor]:
     """Divergence of all mass on one position: where the slab allows it, and anywhere."""
     mass = slab.mass[:, None]
-    alone = mass * _HALF_LN2 + gain(mass.expand_as(slab.weights), slab.weights)
+    alone = mass * HALF_LN2 + gain(mass.expand_as(slab.weights), slab.weights)
     alone = alone.masked_fill(~slab.mask, NONE)
     sums = slab.scores * mass
     inside = (sums >= slab.low[:, None]) & (sums <= slab.high[:, None])
@@ -324,21 +331,10 @@ def _ends_joined(singles: Tensor, pairs: Vertices) -> Vertices:
 def _solved(problems: _Problems, known: Tensor, *, wide: bool) -> tuple[Vertices, _Table]:
     """The best pair of each problem, if it is better than what is known."""
     known = known.to(problems.alone.dtype)
-    if problems.scores.shape[1] <= _EVERY:
-        table = _table(problems, *_sides(problems))
-        return table.best(), table
     first = _leading(problems, known, _FIRST_LOOK)
     value = torch.maximum(known, _table(problems, *first).best().value)
     table = _table(problems, *_leading(problems, value, _LIST if wide else _FIRST_LOOK))
     return _completed(problems, table, known), table
-
-
-def _sides(problems: _Problems) -> tuple[Tensor, Tensor]:
-    """All positions on the left, and all on the right, in lists as short as the batch allows."""
-    order = problems.scores.masked_fill(~problems.left, math.inf).argsort(-1)
-    other = problems.scores.masked_fill(~problems.right, NONE).argsort(-1, descending=True)
-    most = [max(1, int(side.sum(-1).max())) for side in (problems.left, problems.right)]
-    return order[:, : most[0]], other[:, : most[1]]
 
 
 def _completed(problems: _Problems, table: _Table, known: Tensor) -> Vertices:
@@ -404,17 +400,7 @@ def _leading(problems: _Problems, value: Tensor, count: int) -> tuple[Tensor, Te
 
 
 def _table(problems: _Problems, first: Tensor, second: Tensor) -> _Table:
-    """All pairs between two lists of positions."""
-    step = max(1, _CACHED // max(1, first.shape[1] * second.shape[1]))
-    if len(first) <= step:
-        return _small_table(problems, first, second)
-    chunks = [slice(start, start + step) for start in range(0, len(first), step)]
-    parts = [_small_table(problems.take(each), first[each], second[each]) for each in chunks]
-    return _Table(*(torch.cat(each) for each in zip(*parts, strict=True)))
-
-
-def _small_table(problems: _Problems, first: Tensor, second: Tensor) -> _Table:
-    """Without a mask of the pairs: of a list's positions on the other side, the value is minus inf."""
+    """All pairs between two lists; of positions on the other side, the value is minus infinity."""
     mass = problems.mass[..., None]
     sides = (problems.left.gather(1, first), problems.right.gather(1, second))
     low, high = (problems.scores.gather(1, each) for each in (first, second))
@@ -422,15 +408,15 @@ def _small_table(problems: _Problems, first: Tensor, second: Tensor) -> _Table:
     share = (high / (high - low)).clamp_(0, 1)
     weights = [problems.weights.gather(1, each) for each in (first, second)]
     own = [
-        torch.where(side, _xlogx(each) / 2 - each * _HALF_LN2, NONE)
+        torch.where(side, xlogx(each) / 2 - each * HALF_LN2, NONE)
         for side, each in zip(sides, weights, strict=True)
     ]
-    value = own[0][:, :, None] + (own[1] + problems.mass * _HALF_LN2)[:, None]
+    value = own[0][:, :, None] + (own[1] + problems.mass * HALF_LN2)[:, None]
     for part, weight in (
         (share * mass, weights[0][:, :, None]),
         ((1 - share) * mass, weights[1][:, None]),
     ):
-        value.sub_(_xlogx((part + weight).mul_(0.5))).add_(_xlogx(part), alpha=0.5)
+        value.sub_(xlogx((part + weight).mul_(0.5))).add_(xlogx(part), alpha=0.5)
     return _Table(value, share, first, second)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from faithattn.measures.adversary.pairs import NONE, Slab, best_vertices
+from faithattn.measures.adversary.gains import NONE
+from faithattn.measures.adversary.pairs import Slab, best_vertices
 
 
 def sigmoid_slab(logit: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

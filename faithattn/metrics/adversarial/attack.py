@@ -12,7 +12,7 @@ from torch import Tensor
 
 from faithattn.adapters.affine import Affine
 from faithattn.adapters.reading import Reading
-from faithattn.measures.adversary.pairs import gain
+from faithattn.measures.adversary.gains import gain
 from faithattn.measures.adversary.plausible import Limits, Plausible, resolve_limits
 from faithattn.measures.divergence import jensen_shannon
 from faithattn.measures.draws import normal_noise, spans

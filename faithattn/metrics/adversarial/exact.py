@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from faithattn.measures.adversary.gains import NONE
 from faithattn.measures.adversary.outcomes import EXACT
-from faithattn.measures.adversary.pairs import NONE, Slab, Vertices, best_vertices, share_at
+from faithattn.measures.adversary.pairs import Slab, Vertices, best_vertices, share_at
 from faithattn.measures.adversary.slabs import free_slab, margin, slab_of
 from faithattn.metrics.adversarial.attack import Attack, Found, Judged
 from faithattn.metrics.adversarial.lines import restored

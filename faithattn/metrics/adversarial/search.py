@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -15,9 +17,25 @@ from faithattn.metrics.adversarial.exact import exact_reason
 from faithattn.metrics.adversarial.lines import along, restored
 from faithattn.metrics.adversarial.starts import rearranged, straight_corners, straight_pairs
 
-_STEPS = 20  # of the published search for one of ours
-_CHEAP_STEPS = 5  # where a step is a product of matrices
-_CHEAP_STARTS = 4  # for each adversary
+
+class _Effort(NamedTuple):
+    """How much is spent, by what an alternative costs and how hard good ones are to find.
+
+    Attributes:
+        steps: Of the published search for one of ours.
+        starts: Random ones for each adversary.
+        rounds: Ascents, each from the best of the last.
+    """
+
+    steps: int
+    starts: int
+    rounds: int
+
+
+_KNOWN = _Effort(20, 1, 1)  # a closed form gave the starts: there is little to add
+_AFFINE = _Effort(5, 4, 2)  # an alternative is a product of matrices
+_ONE_ROW = _Effort(7, 2, 1)
+_SEVERAL_ROWS = _Effort(20, 1, 1)  # often a forward pass for each alternative, and room in plenty
 
 
 def search(attack: Attack, n_steps: int) -> Found:
@@ -37,18 +55,21 @@ def search(attack: Attack, n_steps: int) -> Found:
     if single:
         judged = best_of(judged.beside(_between(attack, starts)), kept)
     best = as_scores(attack, judged.rows[:, : attack.count])
-    # Where a closed form gave the starts already, there is little to add.
-    cheap = attack.affine is not None and bool(exact_reason(attack))
-    noise = attack.noise((_CHEAP_STARTS if cheap else 1) * attack.count)
-    steps = max(1, n_steps // (_CHEAP_STEPS if cheap else _STEPS))
-    scores = torch.cat([best, START_SPREAD * noise], 1)
-    judged = best_of(judged.beside(climbed(attack, scores, steps)), kept)
-    if cheap:
-        again = as_scores(attack, judged.rows[:, : attack.count])
-        judged = best_of(judged.beside(climbed(attack, again, steps)), kept)
+    effort = _effort(attack)
+    scores = torch.cat([best, START_SPREAD * attack.noise(effort.starts * attack.count)], 1)
+    for _ in range(effort.rounds):
+        found = climbed(attack, scores, max(1, n_steps // effort.steps))
+        judged = best_of(judged.beside(found), kept)
+        scores = as_scores(attack, judged.rows[:, : attack.count])
     judged = _apart(attack, judged)
     nothing = torch.zeros(len(attack.ids), dtype=torch.long, device=judged.tvd.device)
     return Found(judged, affine_ceiling(attack), nothing + SEARCHED, nothing, "search")
+
+
+def _effort(attack: Attack) -> _Effort:
+    if attack.affine is not None:
+        return _AFFINE if exact_reason(attack) else _KNOWN
+    return _ONE_ROW if attack.original.shape[1] == 1 else _SEVERAL_ROWS
 
 
 def _apart(attack: Attack, judged: Judged) -> Judged:
