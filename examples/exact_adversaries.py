@@ -298,7 +298,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="where to draw the frontier")
     parser.add_argument("--quick", action="store_true", help="a few seconds, learns nothing")
     options = parser.parse_args()
-    sizes = Sizes(6, 2, 3, 20, (0.01, 0.05)) if options.quick else Sizes()
+    sizes = Sizes(4, 2, 2, 5, (0.01, 0.05)) if options.quick else Sizes()
     found = {each[0]: show(*each, sizes) for each in models(options, sizes)}
     if options.plot:
         draw(found, len(sizes.epsilons), options.plot)
