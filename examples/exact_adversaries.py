@@ -58,8 +58,8 @@ CONSTRAINTS: dict[str, Callable[[Tensor], Plausible | None]] = {
     "KL at most .5": lambda _: Plausible(max_kl=0.5),
     f"only the {TOP} most attended": lambda attention: Plausible(positions=top(attention)),
 }
-# Okabe and Ito's colours, and a marker each.
-COLOURS = ("#000000", "#D55E00", "#0072B2", "#0072B2", "#009E73", "#009E73", "#E69F00", "#CC79A7")
+# Okabe and Ito's colours, one for each kind, and a marker for each constraint.
+COLOURS = ("#000000", "#D55E00", "#56B4E9", "#0072B2", "#0072B2", "#009E73", "#009E73", "#CC79A7")
 MARKERS = "o^sDvP*X"
 _R = TypeVar("_R", AdversarialResult, AdversarialFrontier)
 
@@ -263,8 +263,10 @@ def draw(found: dict[str, list[dict[str, Any]]], width: int, path: Path) -> None
             axes.plot(x, mean, color=COLOURS[q], marker=MARKERS[q], label=key)
         axes.axhline(np.log(2), color="0.5", linestyle=":")
         axes.set(title=name, xscale="log")
-    figure.supxlabel("allowed change of the output, epsilon")
-    figure.supylabel("eps-max JSD, nats; dotted: ln 2")
+    for axes in grid[-1]:
+        axes.set_xlabel("allowed change of the output, epsilon")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("eps-max JSD, nats (dotted: ln 2)")
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
