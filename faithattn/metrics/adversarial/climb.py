@@ -23,7 +23,7 @@ _BYTES = 96  # held for each weight on the way
 _LEAST = 1e-6  # of the mass: a weight of 0 has no way back
 
 
-def climbed(attack: Attack, scores: Tensor, n_steps: int) -> Judged:
+def climbed(attack: Attack, scores: Tensor, n_steps: int, looks: int) -> Judged:
     """The best of each ascent, and the best between the original and where it ended.
 
     Adam on the logits of a softmax over the positions that may change, with a
@@ -33,10 +33,11 @@ def climbed(attack: Attack, scores: Tensor, n_steps: int) -> Judged:
         attack: The batch under attack.
         scores: Where to begin, ``(B, K, R, L)``; :func:`as_scores` makes them of rows.
         n_steps: Steps.
+        looks: How often to look at a line from the original to an end.
     """
     change = output_change(attack)
     pieces = attack.pieces(scores.shape[1], _BYTES)
-    return joined([_piece(attack, change, scores[:, a:b], n_steps) for a, b in pieces])
+    return joined([_piece(attack, change, scores[:, a:b], n_steps, looks) for a, b in pieces])
 
 
 def as_scores(attack: Attack, rows: Tensor) -> Tensor:
@@ -47,7 +48,9 @@ def as_scores(attack: Attack, rows: Tensor) -> Tensor:
     return inner.clamp_min(_LEAST).log()
 
 
-def _piece(attack: Attack, change: OutputChange, scores: Tensor, n_steps: int) -> Judged:
+def _piece(
+    attack: Attack, change: OutputChange, scores: Tensor, n_steps: int, looks: int
+) -> Judged:
     """Some of the ascents: they do not influence each other."""
     scores, first, second = scores.clone(), torch.zeros_like(scores), torch.zeros_like(scores)
     best = attack.original[:, None].expand_as(scores).contiguous()
@@ -68,7 +71,7 @@ def _piece(attack: Attack, change: OutputChange, scores: Tensor, n_steps: int) -
         size = (second / (1 - _BETAS[1] ** step)).sqrt_().add_(_STABILITY)
         rate = longest * (1 - (step - 1) / n_steps) + _LAST_RATE
         scores.addcdiv_(first, size, value=-rate / (1 - _BETAS[0] ** step))
-    return attack.judge(best).beside(restored(attack, _rows(attack, scores), 3))
+    return attack.judge(best).beside(restored(attack, _rows(attack, scores), looks))
 
 
 def _parts(attack: Attack) -> tuple[Tensor, Tensor, Tensor]:

@@ -32,6 +32,8 @@ class _Effort(NamedTuple):
     rounds: int
 
 
+_LOOKS = 3  # at a line, each four times as close
+_HURRIED = 100  # steps of the published search that would take as long as looking closely
 _KNOWN = _Effort(20, 1, 1)  # a closed form gave the starts: there is little to add
 _AFFINE = _Effort(5, 4, 2)  # an alternative is a product of matrices
 _ONE_ROW = _Effort(7, 2, 1)
@@ -49,16 +51,17 @@ def search(attack: Attack, n_steps: int) -> Found:
     starts = straight_pairs(attack) if single else straight_corners(attack)
     if not attack.limits.shape_free:
         starts = torch.cat([starts, rearranged(attack)], 1)
+    looks = _LOOKS if n_steps >= _HURRIED else 1
     # More than are asked for are kept, so that some of them differ.
     kept = 2 * attack.count
-    judged = best_of(attack.judge(starts).beside(restored(attack, starts, 3)), kept)
+    judged = best_of(restored(attack, starts, looks), kept)
     if single:
-        judged = best_of(judged.beside(_between(attack, starts)), kept)
+        judged = best_of(judged.beside(_between(attack, starts, looks)), kept)
     best = as_scores(attack, judged.rows[:, : attack.count])
     effort = _effort(attack)
     scores = torch.cat([best, START_SPREAD * attack.noise(effort.starts * attack.count)], 1)
     for _ in range(effort.rounds):
-        found = climbed(attack, scores, max(1, n_steps // effort.steps))
+        found = climbed(attack, scores, max(1, n_steps // effort.steps), looks)
         judged = best_of(judged.beside(found), kept)
         scores = as_scores(attack, judged.rows[:, : attack.count])
     judged = _apart(attack, judged)
@@ -92,7 +95,7 @@ def _apart(attack: Attack, judged: Judged) -> Judged:
     return judged.chosen(torch.cat(picked, 1))
 
 
-def _between(attack: Attack, rows: Tensor) -> Judged:
+def _between(attack: Attack, rows: Tensor, looks: int) -> Judged:
     """Best points of the lines between the two positions that a row is on."""
     free = attack.limits.free[:, None]
     own = rows.masked_fill(~free, 0)
@@ -103,4 +106,4 @@ def _between(attack: Attack, rows: Tensor) -> Judged:
         torch.where(free, torch.zeros_like(rows).scatter_(-1, place, mass), rows)
         for place in (ends[..., :1], ends[..., -1:])
     )
-    return along(attack, start, end, 3)
+    return along(attack, start, end, looks)
