@@ -12,74 +12,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-NONE = -math.inf
+from faithattn._memory import chunk_size
+from faithattn.measures.adversary.vertices import HALF_LN2, NONE, Slab, Vertices, gain, xlogx
+from faithattn.measures.draws import spans
+
 _EVERY = 64  # up to so many positions, all pairs take less time than choosing among them
 _FIRST_LOOK = 8
 _LIST = 16  # positions of either side that are paired at once; few more can matter
 _BLOCK = 32  # ... where more can matter
 _PAIRS = 1 << 20  # pairs that are compared at a time, where still more can
 _CACHED = 1 << 15  # ... where all are: what stays in the cache takes a third of the time
-_HALF_LN2 = math.log(2) / 2
-
-
-class Slab(NamedTuple):
-    """Rows ``x`` of weight ``mass`` on ``mask`` with ``low <= sum_t x_t scores_t <= high``.
-
-    Attributes:
-        weights: The original attention, 0 where masked, ``(B, L)``, double precision.
-        scores: What a unit of weight adds, 0 where masked, ``(B, L)``.
-        low: Lower end ``(B,)``; minus infinity where there is none.
-        high: Upper end ``(B,)``.
-        mask: Where weight may lie, ``(B, L)`` bool.
-        mass: Weight there, ``(B,)``.
-    """
-
-    weights: Tensor
-    scores: Tensor
-    low: Tensor
-    high: Tensor
-    mask: Tensor
-    mass: Tensor
-
-    def take(self, rows: Tensor) -> Slab:
-        """Some instances."""
-        return Slab(*(each[rows] for each in self))
-
-
-class Vertices(NamedTuple):
-    """Vertices of one shape, such as ``(B,)`` or ``(B, K)``: at most two positions carry weight.
-
-    Attributes:
-        value: Divergence from the original; minus infinity where there is no vertex.
-        first: A position.
-        second: Another, or the same.
-        share: Part of the mass on the first.
-    """
-
-    value: Tensor
-    first: Tensor
-    second: Tensor
-    share: Tensor
-
-    def better_of(self, other: Vertices) -> Vertices:
-        """One by one."""
-        keep = self.value >= other.value
-        return Vertices(*(torch.where(keep, a, b) for a, b in zip(self, other, strict=True)))
-
-    def filled(self) -> Vertices:
-        """Of ``(B, K)``: the first again where there is no vertex."""
-        numbers = torch.arange(self.value.shape[1], device=self.value.device)
-        places = torch.where(self.value > NONE, numbers, 0)
-        return Vertices(*(each.gather(1, places) for each in self))
-
-    def rows(self, slab: Slab, share: Tensor | None = None) -> Tensor:
-        """Rows ``(..., B, K, L)`` of vertices ``(B, K)``, or with other shares ``(..., B, K)``."""
-        share = self.share if share is None else share
-        shape = (*share.shape, slab.weights.shape[1])
-        part, mass = share[..., None], slab.mass[:, None, None]
-        rows = torch.zeros(shape, dtype=slab.weights.dtype, device=slab.weights.device)
-        rows.scatter_(-1, self.second.expand(share.shape)[..., None], (1 - part) * mass)
-        return rows.scatter_add_(-1, self.first.expand(share.shape)[..., None], part * mass)
+_BYTES = 128  # held for each position of a problem where several vertices are looked at at once
 
 
 class _Problems(NamedTuple):
@@ -145,15 +88,15 @@ def best_vertices(slab: Slab, count: int) -> Vertices:
     singles, alone = _singles(slab)
     problems = _problems(slab, alone)
     best, table = _solved(problems, singles.max(-1).values.repeat(2), wide=count > 1)
-    found, used = [_ends_joined(singles, best)], [torch.zeros_like(slab.mask)]
+    found, used = [_ends_joined(singles, best)], torch.zeros_like(slab.mask)
     for _ in range(count - 1):
-        used.append(_with_used(used[-1], found[-1]))
-        singles = singles.masked_fill(used[-1], NONE)
-        table = table.without(used[-1].repeat(2, 1))
+        used = _with_used(used, found[-1])
+        singles = singles.masked_fill(used, NONE)
+        table = table.without(used.repeat(2, 1))
         found.append(_ends_joined(singles, table.best()))
     vertices = Vertices(*(torch.stack(each, 1) for each in zip(*found, strict=True)))
     if count > 1 and singles.shape[1] > _EVERY:
-        rows = _unproven(problems, vertices.value, used, table).nonzero()[:, 0]
+        rows = _unproven(problems, vertices, table).nonzero()[:, 0]
         if len(rows):
             careful = _one_by_one(slab.take(rows), count)
             for mine, other in zip(vertices, careful, strict=True):
@@ -166,14 +109,32 @@ def _with_used(used: Tensor, found: Vertices) -> Tensor:
     return used.scatter_(1, found.second[:, None], True)
 
 
-def _unproven(problems: _Problems, value: Tensor, used: list[Tensor], table: _Table) -> Tensor:
-    """Instances in which a pair beyond the table could beat one of the values (B, K) behind it."""
-    count = len(used) - 1
-    every = _Problems(*(each.repeat(count, *[1] * (each.ndim - 1)) for each in problems))
-    gone = torch.cat([each.repeat(2, 1) for each in used[1:]])
-    least = value[:, 1:].repeat(2, 1).T.flatten()
-    lists = table._replace(first=table.first.repeat(count, 1), second=table.second.repeat(count, 1))
-    return _undecided(every.without(gone), least, lists).view(2 * count, -1).any(0)
+def _unproven(problems: _Problems, vertices: Vertices, table: _Table) -> Tensor:
+    """Instances in which a pair beyond the table could beat one of vertices (B, K) but the first.
+
+    Looked at a few vertices at a time, as the budget allows.
+    """
+    size, count = vertices.value.shape
+    used = torch.zeros_like(problems.left[:size])
+    doubtful = torch.zeros_like(used[:, 0])
+    step = chunk_size(problems.scores.numel(), bytes_per_element=_BYTES)
+    for start, end in spans(count - 1, step):
+        gone = []
+        for number in range(start, end):
+            used = _with_used(used, Vertices(*(each[:, number] for each in vertices)))
+            gone.append(used.repeat(2, 1))
+        every = _Problems(*(_repeated(each, end - start) for each in problems))
+        lists = table._replace(
+            first=_repeated(table.first, end - start), second=_repeated(table.second, end - start)
+        )
+        least = vertices.value[:, start + 1 : end + 1].repeat(2, 1).T.flatten()
+        beaten = _undecided(every.without(torch.cat(gone)), least, lists)
+        doubtful |= beaten.view(-1, size).any(0)
+    return doubtful
+
+
+def _repeated(values: Tensor, count: int) -> Tensor:
+    return values.repeat(count, *[1] * (values.ndim - 1))
 
 
 def _one_by_one(slab: Slab, count: int) -> Vertices:
@@ -187,42 +148,10 @@ def _one_by_one(slab: Slab, count: int) -> Vertices:
     return Vertices(*(torch.cat(each, 1) for each in zip(*found, strict=True)))
 
 
-def share_at(slab: Slab, found: Vertices, low: Tensor, high: Tensor) -> Tensor:
-    """Shares that bring vertices within narrower slabs, as near as their positions allow.
-
-    Args:
-        slab: The slab, of B instances.
-        found: Vertices ``(B, K)``.
-        low: Lower ends ``(n, B)``.
-        high: Upper ends.
-
-    Returns:
-        Shares ``(n, B, K)``.
-    """
-    first, second = slab.scores.gather(1, found.first), slab.scores.gather(1, found.second)
-    now = found.share * first + (1 - found.share) * second
-    mass = slab.mass[:, None]
-    aim = torch.minimum(torch.maximum(now, low[..., None] / mass), high[..., None] / mass)
-    apart = first != second
-    share = ((aim - second) / torch.where(apart, first - second, 1)).clamp(0, 1)
-    return torch.where(apart & (now != aim), share, found.share)
-
-
-def gain(share: Tensor, weight: Tensor) -> Tensor:
-    """What weight on a position adds to the divergence, ln(2) / 2 where nothing lies anywhere."""
-    half = (_xlogx(share) + _xlogx(weight)) / 2
-    return half - _xlogx((share + weight) / 2) - weight * _HALF_LN2
-
-
-def _xlogx(x: Tensor) -> Tensor:
-    """Products x ln x, 0 at 0; quicker than xlogy, which is not vectorised."""
-    return x * x.clamp_min(torch.finfo(x.dtype).tiny).log()
-
-
 def _singles(slab: Slab) -> tuple[Tensor, Tensor]:
     """Divergence of all mass on one position: where the slab allows it, and anywhere."""
     mass = slab.mass[:, None]
-    alone = mass * _HALF_LN2 + gain(mass.expand_as(slab.weights), slab.weights)
+    alone = mass * HALF_LN2 + gain(mass.expand_as(slab.weights), slab.weights)
     alone = alone.masked_fill(~slab.mask, NONE)
     sums = slab.scores * mass
     inside = (sums >= slab.low[:, None]) & (sums <= slab.high[:, None])
@@ -348,13 +277,13 @@ def _small_table(problems: _Problems, first: Tensor, second: Tensor) -> _Table:
     share = ((high - problems.level[..., None]) / (high - low)).masked_fill_(impossible, 0.5)
     share.clamp_(0, 1)
     weights = [problems.weights.gather(1, each) for each in (first, second)]
-    own = [_xlogx(each) / 2 - each * _HALF_LN2 for each in weights]
-    value = own[0][:, :, None] + (own[1] + problems.mass * _HALF_LN2)[:, None]
+    own = [xlogx(each) / 2 - each * HALF_LN2 for each in weights]
+    value = own[0][:, :, None] + (own[1] + problems.mass * HALF_LN2)[:, None]
     for part, weight in (
         (share * mass, weights[0][:, :, None]),
         ((1 - share) * mass, weights[1][:, None]),
     ):
-        value.sub_(_xlogx((part + weight).mul_(0.5))).add_(_xlogx(part), alpha=0.5)
+        value.sub_(xlogx((part + weight).mul_(0.5))).add_(xlogx(part), alpha=0.5)
     return _Table(value.masked_fill_(impossible, NONE), share, first, second)
 
 

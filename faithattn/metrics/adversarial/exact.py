@@ -6,14 +6,16 @@ import torch
 from torch import Tensor
 
 from faithattn.measures.adversary.outcomes import EXACT
-from faithattn.measures.adversary.pairs import NONE, Slab, Vertices, best_vertices, share_at
+from faithattn.measures.adversary.pairs import best_vertices
 from faithattn.measures.adversary.slabs import free_slab, margin, slab_of
-from faithattn.metrics.adversarial.attack import Attack, Found, Judged
+from faithattn.measures.adversary.vertices import NONE, Slab, Vertices, share_at
+from faithattn.metrics.adversarial.attack import Attack, Found, Judged, joined
 from faithattn.metrics.adversarial.lines import restored
 
 # Units in the last place of a probability by which a narrower slab is aimed at: on its very end
 # rounding decides whether the model agrees.
 _MARGINS = (0.0, 0.5, 2.0, 8.0)
+_BYTES = 64  # held for each weight of a row that is confirmed
 
 
 def exact_reason(attack: Attack) -> str:
@@ -34,8 +36,12 @@ def exact_attack(attack: Attack) -> Found:
     """The global optimum of each instance, and others that share no position with it."""
     slab, ends = _slab(attack, attack.epsilon)
     vertices = best_vertices(slab, attack.count)
+    # The original is within any slab: where rounding leaves none a vertex, nothing is proven.
     upper = vertices.value[:, 0].clamp_min(0)
-    judged = _confirmed(attack, slab, vertices.filled(), ends)
+    upper = upper.masked_fill(vertices.value[:, 0] == NONE, torch.inf)
+    filled = vertices.filled()
+    pieces = attack.pieces(attack.count, _BYTES * len(_MARGINS))
+    judged = joined([_confirmed(attack, slab, filled.part(a, b), ends) for a, b in pieces])
     nothing = torch.zeros(len(upper), dtype=torch.long, device=upper.device)
     return Found(judged, upper, nothing + EXACT, nothing, "exact")
 
@@ -62,10 +68,10 @@ def _confirmed(attack: Attack, slab: Slab, vertices: Vertices, ends: Tensor) -> 
     """Every vertex as the model confirms it: on the slab's end, else as near as it takes."""
     free, original = attack.limits.free[:, None, 0], attack.original[:, None, 0]
     rows = vertices.rows(slab, share_at(slab, vertices, *ends)).to(original.dtype)
-    moves = (slab.weights.sum(-1) > 0) & (vertices.value[:, 0] > NONE)
-    rows = torch.where(moves[:, None, None] & free, rows, original)
+    moves = (slab.weights.sum(-1) > 0)[:, None] & (vertices.value > NONE)
+    rows = torch.where(moves[..., None] & free, rows, original)
     judged = attack.judge(rows.permute(1, 2, 0, 3).flatten(1, 2)[:, :, None])
-    count, n = attack.count, len(_MARGINS)
+    count, n = vertices.value.shape[1], len(_MARGINS)
     # The first that is feasible; the vertex itself where none is.
     first = judged.feasible.view(-1, count, n).byte().argmax(-1)
     chosen = judged.chosen(first + n * torch.arange(count, device=first.device))

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from faithattn.measures.adversary.outcomes import SEARCHED
-from faithattn.measures.adversary.published import START_SPREAD
 from faithattn.metrics.adversarial.assembly import affine_ceiling
 from faithattn.metrics.adversarial.attack import Attack, Found, Judged, best_of
-from faithattn.metrics.adversarial.climb import as_scores, climbed
+from faithattn.metrics.adversarial.climb import climbed
 from faithattn.metrics.adversarial.lines import along, restored
 from faithattn.metrics.adversarial.starts import rearranged, straight_corners, straight_pairs
 
@@ -29,18 +28,15 @@ def search(attack: Attack, n_steps: int) -> Found:
     starts = straight_pairs(attack) if single else straight_corners(attack)
     if not attack.limits.shape_free:
         starts = torch.cat([starts, rearranged(attack)], 1)
-    judged = attack.judge(starts).beside(restored(attack, starts, 3))
+    count = attack.count
+    judged = best_of(attack.judge(starts).beside(restored(attack, starts, 3)), count)
     if single:
-        judged = judged.beside(_between(attack, starts))
-    best = as_scores(attack, best_of(judged, attack.count).rows)
+        judged = best_of(judged.beside(_between(attack, starts)), count)
     cheap = attack.affine is not None
-    noise = attack.noise((_CHEAP_STARTS if cheap else 1) * attack.count)
     steps = max(1, n_steps // (_CHEAP_STEPS if cheap else _STEPS))
-    scores = torch.cat([best, START_SPREAD * noise], 1)
-    judged = judged.beside(climbed(attack, scores, steps))
-    if cheap:
-        again = as_scores(attack, best_of(judged, attack.count).rows)
-        judged = judged.beside(climbed(attack, again, steps))
+    draws = (_CHEAP_STARTS if cheap else 1) * count
+    for further in (draws, 0) if cheap else (draws,):
+        judged = climbed(attack, judged, further, steps)
     nothing = torch.zeros(len(attack.ids), dtype=torch.long, device=judged.tvd.device)
     return Found(judged, affine_ceiling(attack), nothing + SEARCHED, nothing, "search")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from faithattn.measures.adversary.pairs import NONE, best_vertices
+from faithattn.measures.adversary.pairs import best_vertices
 from faithattn.measures.adversary.slabs import free_slab, slab_of
+from faithattn.measures.adversary.vertices import NONE
 from faithattn.measures.draws import shuffle_rows, sort_keys
 from faithattn.metrics.adversarial.attack import Attack
 
