@@ -126,7 +126,7 @@ class _Search:
         """Looks at up to that many nodes; returns why it ended."""
         self._visit(self.relaxation.root(), math.log(2))
         while self._open and -self._open[0][0] > self.goal:
-            if self.nodes >= n_nodes:
+            if self.nodes + 2 > n_nodes:  # a branch takes up to two
                 return "nodes"
             self._branch(heapq.heappop(self._open)[-1])
         return "relaxation"

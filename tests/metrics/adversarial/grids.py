@@ -55,15 +55,15 @@ def divergence(p: Tensor, q: Tensor) -> Tensor:
 
 
 class Grid:
-    """All points for all instances of a readout, with what the model says of them."""
+    """All points, or those given ``(K, B, T)``, as a readout of all its instances sees them."""
 
-    def __init__(self, model: Readout) -> None:
+    def __init__(self, model: Readout, points: Tensor | None = None) -> None:
         own = model.attention
         self.length, self.model = own.shape[-1], model
         if own.ndim == 2:
             self.step = 1 / STEPS[self.length]
             self.points = simplex(self.length, STEPS[self.length])
-            shaped = self.points[:, None].expand(-1, len(own), -1)
+            shaped = self.points[:, None].expand(-1, len(own), -1) if points is None else points
         else:
             self.step = 1 / STEPS_OF_TWO_ROWS[self.length]
             single = simplex(self.length, STEPS_OF_TWO_ROWS[self.length])
