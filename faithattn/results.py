@@ -248,7 +248,7 @@ class AdversarialResult(Result):
         n_steps: Steps of the published search.
         seed: Seed of the random starts.
         outcome: How the attack ended, a number ``(B,)``; :attr:`endings` says it in words.
-        n_nodes: Linear programmes solved for the ceiling, ``(B,)``.
+        n_nodes: Nodes of the tree that were looked at for the ceiling, ``(B,)``.
         constraints: Limits besides the output.
 
     Examples:

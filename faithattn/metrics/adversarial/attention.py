@@ -51,8 +51,8 @@ def adversarial_attention(
             result names which ran.
         n_steps: Steps of the published search, at least 1; ours takes a
             twentieth of them.
-        n_nodes: Linear programmes that ``"certified"`` may solve for each
-            instance, at least 1.
+        n_nodes: Nodes of the tree that ``"certified"`` may look at for each
+            instance, at least 1; each solves a few linear programmes.
         constraints: Limits on the adversaries besides the output.
         seed: Any whole number; None draws a fresh one, kept in the result.
         instances: Ids ``(B,)`` of the rows, int64; default ``arange(B)``.

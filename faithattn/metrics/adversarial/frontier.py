@@ -104,7 +104,7 @@ def _result(
     reading, rows = attacks[0].reading, attacks[0].reading.rows
     best, distance = [], []
     for attack in attacks:
-        held = attack.limits.hold(pool.rows)
+        held = attack.limits.hold(pool.rows) & attack.limits.unmoved(pool.rows)
         for epsilon in epsilons:
             allowed = held & (pool.tvd <= epsilon)
             top = torch.where(allowed, pool.jsd, 0).max(-1)

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from faithattn.measures.adversary.outcomes import SEARCHED
-from faithattn.measures.adversary.published import START_SPREAD
 from faithattn.measures.divergence import jensen_shannon
 from faithattn.metrics.adversarial.assembly import affine_ceiling
 from faithattn.metrics.adversarial.attack import Attack, Found, Judged, best_of
-from faithattn.metrics.adversarial.climb import as_scores, climbed
+from faithattn.metrics.adversarial.climb import climbed
 from faithattn.metrics.adversarial.exact import exact_reason
 from faithattn.metrics.adversarial.lines import along, restored
 from faithattn.metrics.adversarial.starts import rearranged, straight_corners, straight_pairs
@@ -57,13 +56,10 @@ def search(attack: Attack, n_steps: int) -> Found:
     judged = best_of(restored(attack, starts, looks), kept)
     if single:
         judged = best_of(judged.beside(_between(attack, starts, looks)), kept)
-    best = as_scores(attack, judged.rows[:, : attack.count])
     effort = _effort(attack)
-    scores = torch.cat([best, START_SPREAD * attack.noise(effort.starts * attack.count)], 1)
-    for _ in range(effort.rounds):
-        found = climbed(attack, scores, max(1, n_steps // effort.steps), looks)
-        judged = best_of(judged.beside(found), kept)
-        scores = as_scores(attack, judged.rows[:, : attack.count])
+    draws, steps = effort.starts * attack.count, max(1, n_steps // effort.steps)
+    for number in range(effort.rounds):
+        judged = climbed(attack, judged, 0 if number else draws, kept, steps, looks)
     judged = _apart(attack, judged)
     nothing = torch.zeros(len(attack.ids), dtype=torch.long, device=judged.tvd.device)
     return Found(judged, affine_ceiling(attack), nothing + SEARCHED, nothing, "search")
