@@ -141,6 +141,96 @@ def test_minilm_on_your_texts(weights: Path, tmp_path: Path) -> None:
     assert (out / "model" / "model.safetensors").exists()
 
 
+def printed_tables(printed: str) -> list[list[list[str]]]:
+    """The rows of every Markdown table, without heads and rules."""
+    blocks = [block.splitlines() for block in printed.split("\n\n") if block.startswith("| ")]
+    return [[line.strip("| ").split(" | ") for line in block[2:]] for block in blocks]
+
+
+def intervals(cells: list[str]) -> list[tuple[float, float, float]]:
+    """Mean, low and high of every cell that has an interval, each in the range of a divergence."""
+    found = []
+    for cell in cells:
+        mean, low, high = (float(number) for number in re.findall(r"\d+\.\d+", cell))
+        check_range("eps-max JSD", low, mean, high)
+        found.append((mean, low, high))
+    return found
+
+
+def check_comparison(rows: list[list[str]], method: str) -> None:
+    """Ours is never below the published search, and the model confirms it."""
+    cells = dict(rows)
+    published = intervals([cells["eps-max JSD, published search"]])[0][0]
+    ours = intervals([cells[f"eps-max JSD, {method}"]])[0][0]
+    ceiling = intervals([cells["ceiling"]])[0][0]
+    assert published <= ours <= ceiling
+    assert cells["instances in which ours is lower by 1e-6"] == "0"
+    assert float(cells["largest TVD - epsilon, model run again"]) <= 1e-6
+    ended = sum(int(count) for key, count in rows if key.startswith("ended: "))
+    assert ended == int(cells["instances; words"].split(";")[0])
+
+
+def check_frontier(rows: list[list[str]]) -> None:
+    """More is allowed by a larger epsilon, and less by a constraint."""
+    means = {key: [each[0] for each in intervals(cells)] for key, *cells in rows}
+    assert len(means) == 8
+    for curve in means.values():
+        assert curve == sorted(curve)
+        assert all(value <= most for value, most in zip(curve, means["none"], strict=True))
+    assert means["no change above .1"][-1] <= means["no change above .3"][-1]
+    assert means["KL at most .5"][-1] <= means["KL at most 2"][-1]
+    assert len({*map(tuple, means.values())}) > 5, "constraints make a difference"
+
+
+def check_proofs(rows: list[list[str]]) -> None:
+    for _, found, ceiling, share in rows:
+        (value, *_), (most, *_) = intervals([found, ceiling])
+        assert value <= most and 0 <= float(share) <= 1
+
+
+def test_exact_adversaries_on_stories(tmp_path: Path) -> None:
+    printed = run("exact_adversaries.py", "--quick", "--plot", tmp_path / "new" / "frontier.png")
+    tables = printed_tables(printed)
+    assert len(tables) == 5  # a bent model has no certificate
+    for comparison, frontier, method in zip(
+        (tables[0], tables[2]), (tables[1], tables[3]), ("search", "certified"), strict=True
+    ):
+        check_comparison(comparison, method)
+        check_frontier(frontier)
+    check_proofs(tables[4])
+    check_figure(tmp_path / "new" / "frontier.png", panels=2)
+
+
+def test_exact_adversaries_on_texts(tmp_path: Path) -> None:
+    data = tmp_path / "films.csv"
+    data.write_text("\n".join(["text,label,split", *FILMS]) + "\n", encoding="utf-8")
+    tables = printed_tables(run("exact_adversaries.py", data, "--quick"))
+    assert len(tables) == 12
+    for comparison, frontier, proofs in zip(tables[::3], tables[1::3], tables[2::3], strict=True):
+        check_comparison(comparison, "exact")
+        assert dict(comparison)["ended: the optimum, in closed form"] == "4"
+        check_frontier(frontier)
+        check_proofs(proofs)
+
+
+def test_adversary_geometry(tmp_path: Path) -> None:
+    printed = run("adversary_geometry.py", tmp_path / "new" / "simplex.png")
+    value = r"divergence (\d\.\d+)"
+    vertices = [float(each) for each in re.findall(rf"vertex .* {value}", printed)]
+    (optimum,) = (float(each) for each in re.findall(rf"optimum .* {value}", printed))
+    assert len(vertices) == 4 and optimum == max(vertices)
+    reached = re.search(r"within epsilon, divergence (\S+) to (\S+), mean", printed)
+    assert reached is not None
+    assert 0 < float(reached[1]) < float(reached[2]) < optimum
+    check_figure(tmp_path / "new" / "simplex.png", panels=1)
+
+
 def test_every_example_is_run_here() -> None:
-    tested = {"own_model.py", "transformer_on_babi.py", "minilm_on_your_texts.py"}
+    tested = {
+        "adversary_geometry.py",
+        "exact_adversaries.py",
+        "minilm_on_your_texts.py",
+        "own_model.py",
+        "transformer_on_babi.py",
+    }
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested

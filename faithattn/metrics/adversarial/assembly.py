@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from faithattn.adapters.affine import Affine
 from faithattn.measures.adversary.outcomes import CLOSED, EXACT, UNCONFIRMED, UNDEFINED
-from faithattn.measures.adversary.plausible import Plausible
+from faithattn.measures.adversary.plausible import Plausible, row_entropy
 from faithattn.measures.adversary.slabs import relaxed_slabs, slab_bound
 from faithattn.measures.divergence import jensen_shannon
 from faithattn.metrics.adversarial.attack import Attack, Found, best_of
@@ -61,7 +62,8 @@ def assembled(
 
 def ceiling_of(attack: Attack, found: Found) -> Tensor:
     """The lowest ceiling that is proven, ``(B,)``, in the dtype of the rows."""
-    return torch.minimum(found.upper.to(attack.original.dtype), _farthest_corner(attack))
+    other = torch.minimum(_farthest_corner(attack), _shape_ceiling(attack))
+    return torch.minimum(found.upper.to(attack.original.dtype), other)
 
 
 def affine_ceiling(attack: Attack) -> Tensor:
@@ -103,6 +105,24 @@ def _overridden(attack: Attack, adversaries: Tensor) -> Tensor:
         sites = rows.override(adversaries[:, first:last].transpose(0, 1))
         found[:, first:last] = _stacked(sites, 2).transpose(0, 1)
     return found
+
+
+def _shape_ceiling(attack: Attack) -> Tensor:
+    """Ceiling from the limits on entropy and KL, ``(B,)``; ln 2 without them.
+
+    A Jensen-Shannon divergence is the least of (KL(p || r) + KL(q || r)) / 2
+    over all r. The original as r leaves half the KL that is limited; a uniform
+    r, over T positions, leaves ln T less the mean of both entropies.
+    """
+    limits, rows = attack.limits, attack.reading.rows
+    each = torch.full_like(attack.original[..., 0], math.log(2))
+    if limits.max_kl is not None:
+        each = each.clamp_max(limits.max_kl / 2)
+    if limits.entropy is not None:
+        most = rows.valid.sum(-1).clamp_min(1).to(each.dtype).log()
+        spare = most - (row_entropy(attack.original) + limits.entropy) / 2
+        each = torch.minimum(each, spare.clamp_min(0))
+    return rows.mean(each)
 
 
 def _stacked(sites: Mapping[str, Tensor], dimension: int) -> Tensor:

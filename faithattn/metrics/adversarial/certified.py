@@ -111,6 +111,8 @@ def _instance(attack: Attack, index: int) -> _Instance | None:
     cut = (lanes[:, None], places)
     scores = affine.scores[index].view(*original.shape, -1)[cut]
     weights = _array(original[cut])
+    # As the problem has them: the original itself must obey limits that are made from it.
+    weights /= weights.sum(-1, keepdims=True)
     lower, upper = _box(weights, _array(free[cut]) > 0, limits.max_change)
     problem = Problem(
         attention=weights,
@@ -157,7 +159,9 @@ def _concave(limits: Limits, index: int, lanes: Tensor, weights: Array) -> tuple
         if limits.max_kl is not None:
             found.append(_divergence_limit(row, weights[row], limits.max_kl))
         if limits.support is not None:
-            found.append(_support(row, float(limits.support[index, lane]), limits.min_weight))
+            count, least = float(limits.support[index, lane]), limits.min_weight
+            floor = min(count * least, float(np.minimum(weights[row], least).sum()))
+            found.append(_support(row, floor, least))
     return tuple(found)
 
 
@@ -187,7 +191,7 @@ def _divergence_limit(row: int, weights: Array, limit: float) -> Constraint:
     return spare
 
 
-def _support(row: int, count: float, least: float) -> Constraint:
+def _support(row: int, floor: float, least: float) -> Constraint:
     """Weights up to the least that counts, summed: at least that of so many positions.
 
     Wider than the limit itself, for two halves count as one; the bound stands.
@@ -196,7 +200,7 @@ def _support(row: int, count: float, least: float) -> Constraint:
     def spare(rows: Array) -> tuple[float, Array]:
         slope = np.zeros_like(rows)
         slope[row] = rows[row] < least
-        return float(np.minimum(rows[row], least).sum()) - count * least, slope
+        return float(np.minimum(rows[row], least).sum()) - floor, slope
 
     return spare
 

@@ -104,6 +104,7 @@ def _result(
     reading, rows = attacks[0].reading, attacks[0].reading.rows
     best, distance = [], []
     for attack in attacks:
+        # Those found for other curves may have moved what this one leaves alone.
         held = attack.limits.hold(pool.rows) & attack.limits.unmoved(pool.rows)
         for epsilon in epsilons:
             allowed = held & (pool.tvd <= epsilon)

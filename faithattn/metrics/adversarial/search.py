@@ -36,7 +36,7 @@ _HURRIED = 100  # steps of the published search that would take as long as looki
 _KNOWN = _Effort(20, 1, 1)  # a closed form gave the starts: there is little to add
 _AFFINE = _Effort(5, 4, 2)  # an alternative is a product of matrices
 _ONE_ROW = _Effort(7, 2, 1)
-_SEVERAL_ROWS = _Effort(20, 1, 1)  # often a forward pass for each alternative, and room in plenty
+_SEVERAL_ROWS = _Effort(10, 2, 1)  # often a forward pass for each alternative, and room in plenty
 
 
 def search(attack: Attack, n_steps: int) -> Found:
