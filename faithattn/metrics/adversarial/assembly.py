@@ -14,7 +14,7 @@ from faithattn.measures.adversary.plausible import Plausible, row_entropy
 from faithattn.measures.adversary.slabs import relaxed_slabs, slab_bound
 from faithattn.measures.divergence import jensen_shannon
 from faithattn.metrics.adversarial.attack import Attack, Found, best_of
-from faithattn.results import AdversarialResult
+from faithattn.results.adversarial import AdversarialResult
 
 CERTIFIED_WITHIN = 1e-4
 

@@ -12,7 +12,7 @@ from faithattn.adapters.view import AttentionView
 from faithattn.measures.adversary.plausible import Plausible, check_constraints
 from faithattn.metrics.adversarial.assembly import assembled
 from faithattn.metrics.adversarial.methods import begin, check_epsilon, check_method, run_method
-from faithattn.results import AdversarialResult
+from faithattn.results.adversarial import AdversarialResult
 
 
 def adversarial_attention(

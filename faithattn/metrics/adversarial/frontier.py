@@ -14,7 +14,7 @@ from faithattn.measures.adversary.plausible import Plausible, check_constraints
 from faithattn.metrics.adversarial.assembly import CERTIFIED_WITHIN, ceiling_of
 from faithattn.metrics.adversarial.attack import Attack, Judged, best_of, joined
 from faithattn.metrics.adversarial.methods import begin, check_epsilon, check_method, run_method
-from faithattn.results import AdversarialFrontier
+from faithattn.results.adversarial import AdversarialFrontier
 
 
 def adversarial_frontier(
