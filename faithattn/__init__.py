@@ -55,12 +55,9 @@ if TYPE_CHECKING:
     from faithattn.metrics.adversarial.frontier import adversarial_frontier
     from faithattn.metrics.correlation import gradient_correlation, loo_correlation
     from faithattn.metrics.permutation import permutation_test
-    from faithattn.results import (
-        AdversarialFrontier,
-        AdversarialResult,
-        Correlation,
-        PermutationResult,
-    )
+    from faithattn.results.adversarial import AdversarialFrontier, AdversarialResult
+    from faithattn.results.correlation import Correlation
+    from faithattn.results.permutation import PermutationResult
     from faithattn.statistics import Statistics, Summary
 
 __all__ = [
@@ -147,7 +144,9 @@ _HOMES = {
     "measures.retrieval": ["average_precision", "ndcg"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
     "metrics.permutation": ["permutation_test"],
-    "results": ["AdversarialFrontier", "AdversarialResult", "Correlation", "PermutationResult"],
+    "results.adversarial": ["AdversarialFrontier", "AdversarialResult"],
+    "results.correlation": ["Correlation"],
+    "results.permutation": ["PermutationResult"],
     "statistics": ["Statistics", "Summary"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

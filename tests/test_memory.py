@@ -11,6 +11,7 @@ import torch
 
 from faithattn import adversarial_attention, memory_budget, permutation_test
 from faithattn._memory import chunk_size
+from tests.benchmarks.peak import peak_of
 
 MEGABYTE = 2**20
 
@@ -84,3 +85,40 @@ def test_the_budget_bounds_how_much_is_replayed_at_once(test: Any) -> None:
         most[megabytes] = model.most
     assert most[0.5] * 8 <= 0.5 * MEGABYTE
     assert most[256] == (200 if test is permutation_test else 40) * 8 * 500
+
+
+@pytest.mark.parametrize("method", ["exact", "search", "published"])
+def test_the_budget_bounds_how_many_adversaries_are_looked_at_at_once(method: str) -> None:
+    inputs = planted.whole(planted.rows(8, 300), planted.rows(8, 300, seed=1))
+    options = {"method": method, "n_adversaries": 40, "n_steps": 5, "seed": 0}
+    whole = adversarial_attention(planted.Sigmoid(), inputs, **options)
+    model = Watched()
+    with memory_budget(0.5):
+        cut = adversarial_attention(model, inputs, **options)
+    assert model.most * 8 <= 0.5 * MEGABYTE
+    assert cut.attention.shape == (8, 40, 300)
+    torch.testing.assert_close(cut.max_jsd, whole.max_jsd, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["exact", "search"])
+def test_many_adversaries_take_little_beyond_themselves(method: str) -> None:
+    """Equal scores: every position by itself is an adversary, and none needs a second look."""
+    size, length, count = (16, 1000, 200) if method == "exact" else (4, 500, 100)
+    alike = torch.full((size, length), 0.3, dtype=torch.float64)
+    inputs = planted.whole(planted.rows(size, length), alike)
+    options = {"method": method, "n_steps": 5, "seed": 0}
+    adversarial_attention(planted.Sigmoid(), inputs, n_adversaries=2, **options)
+    kept = []
+
+    def attack() -> None:
+        with memory_budget(4):
+            kept.append(
+                adversarial_attention(planted.Sigmoid(), inputs, n_adversaries=count, **options)
+            )
+
+    peak = peak_of(attack)
+    if peak is None:
+        pytest.skip("this system does not tell the peak")
+    own = kept[0].attention.nbytes / MEGABYTE
+    # A few copies of the result, and chunks.
+    assert own > 1 and peak <= 6 * own + 40

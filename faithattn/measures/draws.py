@@ -115,7 +115,8 @@ def sort_keys(seed: int, ids: Tensor, first: int, last: int, valid: Tensor) -> T
     leaves its key alone.
     """
     rank = (valid.long().cumsum(-1) - 1).clamp_min(0)
-    return _hash(seed, ids, first, last, rank).bitwise_and_(_KEY_BITS)
+    draws = torch.arange(first, last, device=ids.device)
+    return _hash(seed, ids, draws, rank).bitwise_and_(_KEY_BITS)
 
 
 def shuffle_rows(rows: Tensor, valid: Tensor, keys: Tensor) -> Tensor:
@@ -136,19 +137,23 @@ def shuffle_rows(rows: Tensor, valid: Tensor, keys: Tensor) -> Tensor:
 
 def normal_noise(seed: int, ids: Tensor, draws: int, valid: Tensor) -> Tensor:
     """Standard normal numbers (draws, B, L) in float64."""
+    return noise_of(seed, ids, torch.arange(draws, device=ids.device), valid)
+
+
+def noise_of(seed: int, ids: Tensor, draws: Tensor, valid: Tensor) -> Tensor:
+    """The same of some draws, by their numbers."""
     rank = (valid.long().cumsum(-1) - 1).clamp_min(0)
-    bits = _hash(seed ^ 0x6E6F726D616C, ids, 0, draws, rank)
+    bits = _hash(seed ^ 0x6E6F726D616C, ids, draws, rank)
     uniform = ((bits >> 12) & ((1 << 52) - 1)).double().add_(0.5).mul_(2.0**-52)
     noise: Tensor = torch.special.ndtri(uniform).transpose(0, 1)
     return noise
 
 
-def _hash(seed: int, ids: Tensor, first: int, last: int, rank: Tensor) -> Tensor:
+def _hash(seed: int, ids: Tensor, draws: Tensor, rank: Tensor) -> Tensor:
     """Hashes (seed, instance, draw, position) to 64 bits, shape (B, draws, L)."""
     base = _mix(torch.full_like(ids, _signed(seed * _GOLDEN)))
     base = _mix(base + ids * _GOLDEN)
-    draws = torch.arange(first + 1, last + 1, device=ids.device)
-    base = _mix(base[:, None] + draws * _GOLDEN)
+    base = _mix(base[:, None] + (draws + 1) * _GOLDEN)
     return _mix(base[:, :, None] + (rank[:, None] + 1) * _GOLDEN)
 
 

@@ -19,7 +19,7 @@ from faithattn.importance.leave_one_out import (
 )
 from faithattn.measures.groups import aggregate_scores
 from faithattn.measures.rank import Tolerance, rank_correlation, tolerance_pair
-from faithattn.results import Correlation
+from faithattn.results.correlation import Correlation
 
 Tolerances: TypeAlias = "Tolerance | tuple[Tolerance, Tolerance]"
 

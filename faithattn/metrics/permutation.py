@@ -21,7 +21,7 @@ from faithattn.measures.draws import (
 )
 from faithattn.measures.outputs import class_probability, output_distance, probabilities
 from faithattn.metrics.enumeration import DRAWN, cheap_affine, effect, every_order
-from faithattn.results import PermutationResult
+from faithattn.results.permutation import PermutationResult
 from faithattn.statistics import median_ranks
 
 # Float noise: a shuffle this little below the original's probability counts as equal.

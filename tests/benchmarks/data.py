@@ -17,13 +17,13 @@ _START, _END, _FIRST_WORD = 2, 3, 4
 _ATTENTION_SPREAD, _SCORE_SPREAD = 1.5, 2.0
 
 
-def sst_like(count: int) -> list[Tensor]:
-    """Batches of 32 texts of 2 to 52 words, mean about 19, sorted by length."""
+def sst_like(count: int, size: int = BATCH) -> list[Tensor]:
+    """Batches of so many texts of 2 to 52 words, mean about 19, sorted by length."""
     generator = torch.Generator().manual_seed(0)
-    normal = torch.randn(count * BATCH, generator=generator)
+    normal = torch.randn(count * size, generator=generator)
     lengths = (19 + 9.3 * normal).round().long().clamp(2, 52).sort().values
     batches = []
-    for part in lengths.split(BATCH):
+    for part in lengths.split(size):
         ids = torch.zeros(len(part), int(part.max()) + 2, dtype=torch.long)
         for row, length in zip(ids, part.tolist(), strict=True):
             row[0], row[length + 1] = _START, _END

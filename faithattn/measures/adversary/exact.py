@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from faithattn._checks import require_device, require_floating, require_mask
-from faithattn.measures.adversary.pairs import Slab, best_vertices
+from faithattn.measures.adversary.gains import NONE
+from faithattn.measures.adversary.pairs import best_vertices
 from faithattn.measures.adversary.slabs import sigmoid_slab
+from faithattn.measures.adversary.vertices import Slab
 from faithattn.measures.divergence import check_rows
 
 
@@ -66,8 +68,10 @@ def exact_adversary(
     slab = Slab(wide, values, low - rest, high - rest, mask, torch.ones_like(rest))
     best = best_vertices(slab, 1, single=attention.dtype != torch.float64)
     defined = mask.any(-1)
-    found = torch.where(defined[:, None], best.rows(slab)[:, 0], attention.double())
-    jsd = best.value[:, 0].masked_fill(~defined, math.nan)
+    # The original is allowed: it is what is left where rounding leaves the slab no vertex.
+    moves = defined & (best.value[:, 0] > NONE)
+    found = torch.where(moves[:, None], best.rows(slab)[:, 0], attention.double())
+    jsd = best.value[:, 0].masked_fill(~moves, 0).masked_fill(~defined, math.nan)
     return found.to(attention.dtype), jsd.to(attention.dtype)
 
 

@@ -9,5 +9,6 @@ OUTCOMES = (
     "the ceiling allows outputs that the model does not",
     "searched: no ceiling was computed that it could meet",
     "the optimum, but the model itself exceeds epsilon on it",
+    "undefined: there is no position to put weight on",
 )
-EXACT, CLOSED, NODES, RELAXATION, SEARCHED, UNCONFIRMED = range(len(OUTCOMES))
+EXACT, CLOSED, NODES, RELAXATION, SEARCHED, UNCONFIRMED, UNDEFINED = range(len(OUTCOMES))

@@ -13,74 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from faithattn._memory import chunk_size
 from faithattn.measures.adversary.gains import HALF_LN2, NONE, gain, xlogx
 from faithattn.measures.adversary.short import pick
+from faithattn.measures.adversary.vertices import Slab, Vertices
+from faithattn.measures.draws import spans
 
 _EVERY = 64  # up to so many positions, all pairs take less time than choosing among them
 _FIRST_LOOK = 8
 _LIST = 16  # positions of either side that are paired at once; few more can matter
 _BLOCK = 32  # ... where more can matter
 _PAIRS = 1 << 20  # pairs that are compared at a time, where still more can
-
-
-class Slab(NamedTuple):
-    """Rows ``x`` of weight ``mass`` on ``mask`` with ``low <= sum_t x_t scores_t <= high``.
-
-    Attributes:
-        weights: The original attention, 0 where masked, ``(B, L)``, double precision.
-        scores: What a unit of weight adds, 0 where masked, ``(B, L)``.
-        low: Lower end ``(B,)``; minus infinity where there is none.
-        high: Upper end ``(B,)``.
-        mask: Where weight may lie, ``(B, L)`` bool.
-        mass: Weight there, ``(B,)``.
-    """
-
-    weights: Tensor
-    scores: Tensor
-    low: Tensor
-    high: Tensor
-    mask: Tensor
-    mass: Tensor
-
-    def take(self, rows: Tensor) -> Slab:
-        """Some instances."""
-        return Slab(*(each[rows] for each in self))
-
-
-class Vertices(NamedTuple):
-    """Vertices of one shape, such as ``(B,)`` or ``(B, K)``: at most two positions carry weight.
-
-    Attributes:
-        value: Divergence from the original; minus infinity where there is no vertex.
-        first: A position.
-        second: Another, or the same.
-        share: Part of the mass on the first.
-    """
-
-    value: Tensor
-    first: Tensor
-    second: Tensor
-    share: Tensor
-
-    def better_of(self, other: Vertices) -> Vertices:
-        """One by one."""
-        keep = self.value >= other.value
-        return Vertices(*(torch.where(keep, a, b) for a, b in zip(self, other, strict=True)))
-
-    def filled(self) -> Vertices:
-        """Of ``(B, K)``: the first again where there is no vertex."""
-        numbers = torch.arange(self.value.shape[1], device=self.value.device)
-        places = torch.where(self.value > NONE, numbers, 0)
-        return Vertices(*(each.gather(1, places) for each in self))
-
-    def rows(self, slab: Slab, share: Tensor | None = None) -> Tensor:
-        """Rows ``(..., B, K, L)`` of vertices ``(B, K)``, or with other shares ``(..., B, K)``."""
-        share = self.share if share is None else share
-        shape = (*share.shape, slab.weights.shape[1])
-        part, mass = share[..., None], slab.mass[:, None, None]
-        rows = torch.zeros(shape, dtype=slab.weights.dtype, device=slab.weights.device)
-        rows.scatter_(-1, self.second.expand(share.shape)[..., None], (1 - part) * mass)
-        return rows.scatter_add_(-1, self.first.expand(share.shape)[..., None], part * mass)
+_FARTHEST = 1e30  # score above a level: an excluded class has the largest number that there is
+_BYTES = 128  # held for each position of a problem where several vertices are looked at at once
 
 
 class _Problems(NamedTuple):
@@ -149,7 +94,7 @@ def _short(slab: Slab, singles: Tensor, dtype: torch.dtype, count: int) -> Verti
     ends = torch.stack([slab.low, slab.high]) / slab.mass
     met = ends.isfinite()[..., None] & slab.mask
     # From the level on: nothing is lost where scores are large and near to it.
-    above = (slab.scores - ends[..., None]).masked_fill_(~met, 0)
+    above = (slab.scores - ends[..., None]).clamp_(-_FARTHEST, _FARTHEST).masked_fill_(~met, 0)
     parts = (each.to(dtype).cpu().numpy() for each in (slab.weights, above, singles, slab.mass))
     weights, scores, alone, mass = parts
     found = pick(weights, scores, met.cpu().numpy(), alone, mass, count)
@@ -222,10 +167,7 @@ def _struck(places: Tensor, one: Tensor, other: Tensor) -> Tensor:
 def _proven(slab: Slab, problems: _Problems, table: _Table, found: Vertices) -> Vertices:
     """The same where no pair beyond the table can be better, else one vertex after the other."""
     count = found.value.shape[1]
-    used = [torch.zeros_like(slab.mask)]
-    for k in range(count - 1):
-        used.append(_with_used(used[-1], found.first[:, k], found.second[:, k]))
-    rows = _unproven(problems, found.value, used, table).nonzero()[:, 0]
+    rows = _unproven(problems, found, table).nonzero()[:, 0]
     if not len(rows):
         return found
     careful = _one_by_one(slab.take(rows), count)
@@ -257,14 +199,31 @@ def _with_used(used: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return used.scatter(1, first[:, None], True).scatter_(1, second[:, None], True)
 
 
-def _unproven(problems: _Problems, value: Tensor, used: list[Tensor], table: _Table) -> Tensor:
-    """Instances in which a pair beyond the table could beat one of the values (B, K) behind it."""
-    count = len(used) - 1
-    every = _Problems(*(each.repeat(count, *[1] * (each.ndim - 1)) for each in problems))
-    gone = torch.cat([each.repeat(2, 1) for each in used[1:]])
-    least = value[:, 1:].repeat(2, 1).T.flatten()
-    lists = table._replace(first=table.first.repeat(count, 1), second=table.second.repeat(count, 1))
-    return _undecided(every.without(gone), least, lists).view(2 * count, -1).any(0)
+def _unproven(problems: _Problems, vertices: Vertices, table: _Table) -> Tensor:
+    """Instances in which a pair beyond the table could beat one of vertices (B, K) but the first.
+
+    Looked at a few vertices at a time, as the budget allows.
+    """
+    size, count = vertices.value.shape
+    used = torch.zeros_like(problems.left[:size])
+    doubtful = torch.zeros_like(used[:, 0])
+    step = chunk_size(problems.scores.numel(), bytes_per_element=_BYTES)
+    for start, end in spans(count - 1, step):
+        gone = []
+        for number in range(start, end):
+            used = _with_used(used, vertices.first[:, number], vertices.second[:, number])
+            gone.append(used.repeat(2, 1))
+        every = _Problems(*(_repeated(each, end - start) for each in problems))
+        first, second = (_repeated(each, end - start) for each in (table.first, table.second))
+        least = vertices.value[:, start + 1 : end + 1].repeat(2, 1).T.flatten()
+        lists = table._replace(first=first, second=second)
+        beaten = _undecided(every.without(torch.cat(gone)), least, lists)
+        doubtful |= beaten.view(-1, size).any(0)
+    return doubtful
+
+
+def _repeated(values: Tensor, count: int) -> Tensor:
+    return values.repeat(count, *[1] * (values.ndim - 1))
 
 
 def _one_by_one(slab: Slab, count: int) -> Vertices:
@@ -276,27 +235,6 @@ def _one_by_one(slab: Slab, count: int) -> Vertices:
         used = _with_used(torch.zeros_like(slab.mask), first, second)
         slab = slab._replace(mask=slab.mask & ~used)
     return Vertices(*(torch.cat(each, 1) for each in zip(*found, strict=True)))
-
-
-def share_at(slab: Slab, found: Vertices, low: Tensor, high: Tensor) -> Tensor:
-    """Shares that bring vertices within narrower slabs, as near as their positions allow.
-
-    Args:
-        slab: The slab, of B instances.
-        found: Vertices ``(B, K)``.
-        low: Lower ends ``(n, B)``.
-        high: Upper ends.
-
-    Returns:
-        Shares ``(n, B, K)``.
-    """
-    first, second = slab.scores.gather(1, found.first), slab.scores.gather(1, found.second)
-    now = found.share * first + (1 - found.share) * second
-    mass = slab.mass[:, None]
-    aim = torch.minimum(torch.maximum(now, low[..., None] / mass), high[..., None] / mass)
-    apart = first != second
-    share = ((aim - second) / torch.where(apart, first - second, 1)).clamp(0, 1)
-    return torch.where(apart & (now != aim), share, found.share)
 
 
 def _singles(slab: Slab) -> tuple[Tensor, Tensor]:
@@ -313,7 +251,8 @@ def _problems(slab: Slab, alone: Tensor, dtype: torch.dtype) -> _Problems:
     ends = torch.stack([slab.low, slab.high]) / slab.mass
     met = (ends.isfinite()[..., None] & slab.mask).flatten(0, 1)
     # From the level on: nothing is lost where scores are large and near to it.
-    above = (slab.scores - ends[..., None]).flatten(0, 1).masked_fill_(~met, 0).to(dtype)
+    above = (slab.scores - ends[..., None]).clamp_(-_FARTHEST, _FARTHEST).flatten(0, 1)
+    above = above.masked_fill_(~met, 0).to(dtype)
     twice = [each.to(dtype).repeat(2, 1) for each in (slab.weights, alone, slab.mass[:, None])]
     return _Problems(twice[0], above, twice[1], above < 0, above > 0, twice[2])
 

@@ -64,6 +64,8 @@ class Plausible:
             _check("min_entropy", self.min_entropy, math.inf, 'nats, or "original"')
         if self.min_support is not None:
             require_count("min_support", self.min_support)
+        if self.min_weight is None:
+            raise TypeError("min_weight must be a number; got None. Pass the weight that counts.")
         _check("min_weight", self.min_weight, 1, "the weight that counts")
         _check("max_change", self.max_change, 1, "the largest change of a weight")
         _check("max_kl", self.max_kl, math.inf, "nats")
@@ -125,10 +127,13 @@ class Limits:
             return torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device)
         return (self.excess(rows) <= _SLACK).all(-1)
 
-    def stay(self, rows: Tensor) -> Tensor:
-        """Whether ``(B, K, R, L)`` leave the weights alone that may not change, ``(B, K)``."""
-        moved = (rows - self.original[:, None]).abs() > _SLACK
-        return ~(moved & ~self.free[:, None]).flatten(2).any(-1)
+    def unmoved(self, rows: Tensor) -> Tensor:
+        """Whether ``(B, K, R, L)`` leave all weights that may not change alone, ``(B, K)``.
+
+        Rows that were made within these limits do.
+        """
+        change = (rows - self.original[:, None]).abs().masked_fill(self.free[:, None], 0)
+        return (change <= _SLACK).flatten(2).all(-1)
 
     def excess(self, rows: Tensor) -> Tensor:
         """By how much each row breaks the limit it breaks most, ``(B, K, R)``; 0 or less if none.

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from faithattn.measures.adversary.gains import NONE
-from faithattn.measures.adversary.pairs import Slab, best_vertices
+from faithattn.measures.adversary.pairs import best_vertices
+from faithattn.measures.adversary.vertices import Slab
 
 
 def sigmoid_slab(logit: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
@@ -22,7 +23,10 @@ def margin(scores: Tensor, constant: Tensor, output: str) -> tuple[Tensor, Tenso
     """The one affine number that the output is a function of: ``(..., L)`` and ``(...)``.
 
     One logit, or the difference of two under a softmax; None where it takes more.
+    A softmax of one class is always 1, whatever its logit: the number is 0.
     """
+    if scores.shape[-1] == 1 and output == "softmax":
+        return torch.zeros_like(scores[..., 0]), torch.zeros_like(constant[..., 0])
     if scores.shape[-1] == 1:
         return scores[..., 0], constant[..., 0]
     if scores.shape[-1] == 2 and output == "softmax":

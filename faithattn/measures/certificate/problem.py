@@ -139,7 +139,7 @@ class Certificate:
         rows: The rows found, ``(R, T)``.
         value: Their divergence in nats.
         upper: Proven: no allowed rows have a greater divergence.
-        nodes: Linear programmes of the tree that were solved.
+        nodes: Nodes of the tree that were looked at.
         outcome: ``closed``: ``upper - value`` is within the tolerance. ``nodes``: their
             number ran out. ``relaxation``: the tree is closed, but no rows near its bound
             were allowed (by the model, if it was asked); ``upper - value`` says how near.

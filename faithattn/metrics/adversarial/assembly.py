@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from faithattn.adapters.affine import Affine
-from faithattn.measures.adversary.outcomes import CLOSED, EXACT, UNCONFIRMED
+from faithattn.measures.adversary.outcomes import CLOSED, EXACT, UNCONFIRMED, UNDEFINED
 from faithattn.measures.adversary.plausible import Plausible, row_entropy
 from faithattn.measures.adversary.slabs import relaxed_slabs, slab_bound
 from faithattn.measures.divergence import jensen_shannon
 from faithattn.metrics.adversarial.attack import Attack, Found, best_of
-from faithattn.results import AdversarialResult
+from faithattn.results.adversarial import AdversarialResult
 
 CERTIFIED_WITHIN = 1e-4
 
@@ -34,7 +34,6 @@ def assembled(
     certified = best >= ceiling - CERTIFIED_WITHIN
     outcome = torch.where(found.outcome == EXACT, EXACT, CLOSED)
     missed = torch.where(found.outcome == EXACT, UNCONFIRMED, found.outcome)
-    overrides = rows.override(judged.rows.transpose(0, 1))
     return AdversarialResult(
         predicted=reading.predicted,
         max_attention=rows.max_attention,
@@ -42,7 +41,7 @@ def assembled(
         view=str(rows.view),
         output=reading.output,
         replay=reading.replayed,
-        attention=_stacked(overrides, 2).transpose(0, 1),
+        attention=_overridden(attack, judged.rows),
         original=_stacked(rows.attention, 1),
         probabilities=judged.outputs,
         tvd=judged.tvd,
@@ -55,7 +54,7 @@ def assembled(
         method=found.method,
         n_steps=n_steps,
         seed=attack.seed,
-        outcome=torch.where(certified, outcome, missed),
+        outcome=torch.where(certified, outcome, missed).masked_fill(~defined, UNDEFINED),
         n_nodes=found.nodes,
         constraints=str(constraints or Plausible()),
     )
@@ -95,6 +94,17 @@ def _farthest_corner(attack: Attack) -> Tensor:
     original = torch.stack([mass - least, least], -1)
     corner = torch.stack([torch.zeros_like(mass), mass], -1)
     return attack.reading.rows.mean(jensen_shannon(corner, original))
+
+
+def _overridden(attack: Attack, adversaries: Tensor) -> Tensor:
+    """Rows ``(B, K, R, L)`` in the shape of the sites; a few at a time, for they may be many."""
+    rows, count = attack.reading.rows, adversaries.shape[1]
+    original = _stacked(rows.attention, 1)
+    found = original.new_empty(len(original), count, *original.shape[1:])
+    for first, last in attack.pieces(count, 64):
+        sites = rows.override(adversaries[:, first:last].transpose(0, 1))
+        found[:, first:last] = _stacked(sites, 2).transpose(0, 1)
+    return found
 
 
 def _shape_ceiling(attack: Attack) -> Tensor:

@@ -15,7 +15,7 @@ from faithattn.adapters.reading import Reading
 from faithattn.measures.adversary.gains import gain
 from faithattn.measures.adversary.plausible import Limits, Plausible, resolve_limits
 from faithattn.measures.divergence import jensen_shannon
-from faithattn.measures.draws import normal_noise, spans
+from faithattn.measures.draws import noise_of, spans
 from faithattn.measures.outputs import output_distance
 
 
@@ -125,19 +125,19 @@ class Attack:
 
     def judge(self, rows: Tensor) -> Judged:
         """Runs the model on rows ``(B, K, R, L)``, in chunks that fit the budget."""
-        outputs, tvd = self.ask(rows)
-        feasible = tvd <= self.epsilon
-        if not self.limits.shape_free:
-            feasible &= self.limits.hold(rows)
-        return Judged(rows, outputs, tvd, self.divergence(rows), feasible)
+        parts = []
+        for first, last in self.pieces(rows.shape[1], 64):
+            piece = rows[:, first:last]
+            outputs, tvd = self.ask(piece)
+            feasible = (tvd <= self.epsilon) & self.limits.hold(piece)
+            parts.append((outputs, tvd, self.divergence(piece), feasible))
+        return Judged(rows, *(torch.cat(each, 1) for each in zip(*parts, strict=True)))
 
     def ask(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The model's outputs ``(B, K, C)`` under rows, and their distances ``(B, K)``."""
-        reading, outputs, tvd = self.reading, [], []
-        for first, last in self.pieces(rows.shape[1], 64):
-            outputs.append(reading.replay(rows[:, first:last].transpose(0, 1)))
-            tvd.append(output_distance(outputs[-1], reading.outputs, reading.output))
-        return torch.cat(outputs).transpose(0, 1), torch.cat(tvd).T
+        """The model's outputs ``(B, K, C)`` under rows, and their distances, at once."""
+        outputs = self.reading.replay(rows.transpose(0, 1))
+        tvd = output_distance(outputs, self.reading.outputs, self.reading.output)
+        return outputs.transpose(0, 1), tvd.T
 
     def divergence(self, rows: Tensor) -> Tensor:
         """Mean JSD of the rows ``(B, K, R, L)`` that count, ``(B, K)``."""
@@ -153,12 +153,17 @@ class Attack:
         mass = weights.sum(-1, keepdim=True)
         return mass * (math.log(2) / 2) + gain(mass.expand_as(weights), weights)
 
-    def noise(self, draws: int) -> Tensor:
-        """Normal numbers (B, draws, R, L): by the numbers of the rows, which padding leaves."""
+    def noise(self, draws: int, first: int = 0, last: int | None = None) -> Tensor:
+        """Normal numbers (B, draws, R, L): by the numbers of the rows, which padding leaves.
+
+        Of all draws, or of those from ``first`` to ``last``.
+        """
         rows = self.reading.rows
-        lanes = int(rows.numbers.max()) + 1
-        noise = normal_noise(self.seed, self.ids, lanes * draws, rows.mask).to(self.original.dtype)
-        by_number = noise.view(-1, draws, *noise.shape[1:]).permute(2, 0, 1, 3)
+        lanes = torch.arange(int(rows.numbers.max()) + 1, device=self.ids.device)
+        some = torch.arange(first, draws if last is None else last, device=self.ids.device)
+        numbers = (lanes[:, None] * draws + some).flatten()
+        noise = noise_of(self.seed, self.ids, numbers, rows.mask).to(self.original.dtype)
+        by_number = noise.view(len(lanes), -1, *noise.shape[1:]).permute(2, 0, 1, 3)
         batch = torch.arange(len(self.ids), device=noise.device)[:, None]
         return by_number[batch, rows.numbers].transpose(1, 2)
 

@@ -12,7 +12,7 @@ from faithattn.adapters.view import AttentionView
 from faithattn.measures.adversary.plausible import Plausible, check_constraints
 from faithattn.metrics.adversarial.assembly import assembled
 from faithattn.metrics.adversarial.methods import begin, check_epsilon, check_method, run_method
-from faithattn.results import AdversarialResult
+from faithattn.results.adversarial import AdversarialResult
 
 
 def adversarial_attention(
@@ -51,8 +51,8 @@ def adversarial_attention(
             result names which ran.
         n_steps: Steps of the published search, at least 1; ours takes a
             twentieth of them.
-        n_nodes: Linear programmes that ``"certified"`` may solve for each
-            instance, at least 1.
+        n_nodes: Nodes of the tree that ``"certified"`` may look at for each
+            instance, at least 1; each solves a few linear programmes.
         constraints: Limits on the adversaries besides the output.
         seed: Any whole number; None draws a fresh one, kept in the result.
         instances: Ids ``(B,)`` of the rows, int64; default ``arange(B)``.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from faithattn.measures.adversary.published import OutputChange
-from faithattn.metrics.adversarial.attack import Attack, Judged, joined
+from faithattn.measures.adversary.published import START_SPREAD, OutputChange
+from faithattn.metrics.adversarial.attack import Attack, Judged, best_of
 from faithattn.metrics.adversarial.lines import restored
 from faithattn.metrics.adversarial.published import output_change
 
@@ -23,23 +23,35 @@ _BYTES = 96  # held for each weight on the way
 _LEAST = 1e-6  # of the mass: a weight of 0 has no way back
 
 
-def climbed(attack: Attack, scores: Tensor, n_steps: int) -> Judged:
-    """The best of each ascent, and the best between the original and where it ended.
+def climbed(
+    attack: Attack, known: Judged, draws: int, kept: int, n_steps: int, looks: int
+) -> Judged:
+    """The best of what is known, of what ascents from the first K pass, and of how they end.
 
     Adam on the logits of a softmax over the positions that may change, with a
-    penalty beyond a limit. The farthest feasible rows on the way are kept.
+    penalty beyond a limit. The farthest feasible rows on the way count, and the
+    farthest between the original and the last.
 
     Args:
         attack: The batch under attack.
-        scores: Where to begin, ``(B, K, R, L)``; :func:`as_scores` makes them of rows.
+        known: Where to begin, the best first.
+        draws: How often to begin at random, besides.
+        kept: How many to return.
         n_steps: Steps.
+        looks: How often to look at a line from the original to an end.
     """
-    change = output_change(attack)
-    pieces = attack.pieces(scores.shape[1], _BYTES)
-    return joined([_piece(attack, change, scores[:, a:b], n_steps) for a, b in pieces])
+    change, found = output_change(attack), known
+    count = min(attack.count, known.rows.shape[1])
+    for first, last in attack.pieces(count + draws, _BYTES):
+        scores = _as_scores(attack, known.rows[:, first : min(last, count)])
+        if last > count:
+            noise = attack.noise(draws, max(0, first - count), last - count)
+            scores = torch.cat([scores, START_SPREAD * noise], 1)
+        found = best_of(found.beside(_piece(attack, change, scores, n_steps, looks)), kept)
+    return found
 
 
-def as_scores(attack: Attack, rows: Tensor) -> Tensor:
+def _as_scores(attack: Attack, rows: Tensor) -> Tensor:
     """Logits of rows, with a little of the original and of all others mixed in."""
     free, original, mass = _parts(attack)
     evenly = mass / free.sum(-1, keepdim=True).clamp_min(1)
@@ -47,7 +59,9 @@ def as_scores(attack: Attack, rows: Tensor) -> Tensor:
     return inner.clamp_min(_LEAST).log()
 
 
-def _piece(attack: Attack, change: OutputChange, scores: Tensor, n_steps: int) -> Judged:
+def _piece(
+    attack: Attack, change: OutputChange, scores: Tensor, n_steps: int, looks: int
+) -> Judged:
     """Some of the ascents: they do not influence each other."""
     scores, first, second = scores.clone(), torch.zeros_like(scores), torch.zeros_like(scores)
     best = attack.original[:, None].expand_as(scores).contiguous()
@@ -68,7 +82,7 @@ def _piece(attack: Attack, change: OutputChange, scores: Tensor, n_steps: int) -
         size = (second / (1 - _BETAS[1] ** step)).sqrt_().add_(_STABILITY)
         rate = longest * (1 - (step - 1) / n_steps) + _LAST_RATE
         scores.addcdiv_(first, size, value=-rate / (1 - _BETAS[0] ** step))
-    return attack.judge(best).beside(restored(attack, _rows(attack, scores), 3))
+    return attack.judge(best).beside(restored(attack, _rows(attack, scores), looks))
 
 
 def _parts(attack: Attack) -> tuple[Tensor, Tensor, Tensor]:

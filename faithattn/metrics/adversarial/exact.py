@@ -7,14 +7,16 @@ from torch import Tensor
 
 from faithattn.measures.adversary.gains import NONE
 from faithattn.measures.adversary.outcomes import EXACT
-from faithattn.measures.adversary.pairs import Slab, Vertices, best_vertices, share_at
+from faithattn.measures.adversary.pairs import best_vertices
 from faithattn.measures.adversary.slabs import free_slab, margin, slab_of
-from faithattn.metrics.adversarial.attack import Attack, Found, Judged
+from faithattn.measures.adversary.vertices import Slab, Vertices, share_at
+from faithattn.metrics.adversarial.attack import Attack, Found, Judged, joined
 from faithattn.metrics.adversarial.lines import restored
 
 # Units in the last place of a probability by which a narrower slab is aimed at: on its very end
 # rounding decides whether the model agrees.
 _MARGINS = (0.0, 0.125, 0.25, 0.5, 1.0, 4.0)
+_BYTES = 64  # held for each weight of a row that is confirmed
 
 
 def exact_reason(attack: Attack) -> str:
@@ -35,8 +37,12 @@ def exact_attack(attack: Attack) -> Found:
     """The global optimum of each instance, and others that share no position with it."""
     slab, ends = _slab(attack, attack.epsilon)
     vertices = best_vertices(slab, attack.count, single=attack.original.dtype != torch.float64)
+    # The original is within any slab: where rounding leaves none a vertex, nothing is proven.
     upper = vertices.value[:, 0].clamp_min(0)
-    judged = _confirmed(attack, slab, vertices.filled(), ends)
+    upper = upper.masked_fill(vertices.value[:, 0] == NONE, torch.inf)
+    filled = vertices.filled()
+    pieces = attack.pieces(attack.count, _BYTES * len(_MARGINS))
+    judged = joined([_confirmed(attack, slab, filled.part(a, b), ends) for a, b in pieces])
     nothing = torch.zeros(len(upper), dtype=torch.long, device=upper.device)
     return Found(judged, upper, nothing + EXACT, nothing, "exact")
 
@@ -63,14 +69,14 @@ def _confirmed(attack: Attack, slab: Slab, vertices: Vertices, ends: Tensor) -> 
     """Every vertex as the model confirms it: on the slab's end, else as near as it takes."""
     free, original = attack.limits.free[:, None, 0], attack.original[:, None, 0]
     rows = vertices.rows(slab, share_at(slab, vertices, *ends)).to(original.dtype)
-    moves = (slab.weights.sum(-1) > 0) & (vertices.value[:, 0] > NONE)
-    rows = torch.where(moves[:, None, None] & free, rows, original).permute(1, 2, 0, 3)
+    moves = (slab.weights.sum(-1) > 0)[:, None] & (vertices.value > NONE)
+    rows = torch.where(moves[..., None] & free, rows, original).permute(1, 2, 0, 3)
     outputs, tvd = attack.ask(rows.flatten(1, 2)[:, :, None])
     feasible = (tvd <= attack.epsilon).view(rows.shape[:3])
     # The first that is feasible; the vertex itself where none is.
     places = feasible.byte().argmax(-1, keepdim=True)
     chosen = rows.gather(2, places[..., None].expand(-1, -1, -1, rows.shape[-1]))
-    numbers = places[..., 0] + len(_MARGINS) * torch.arange(attack.count, device=places.device)
+    numbers = places[..., 0] + len(_MARGINS) * torch.arange(rows.shape[1], device=places.device)
     judged = Judged(
         chosen,
         outputs.gather(1, numbers[..., None].expand(-1, -1, outputs.shape[-1])),

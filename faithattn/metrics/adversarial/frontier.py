@@ -14,7 +14,7 @@ from faithattn.measures.adversary.plausible import Plausible, check_constraints
 from faithattn.metrics.adversarial.assembly import CERTIFIED_WITHIN, ceiling_of
 from faithattn.metrics.adversarial.attack import Attack, Judged, best_of, joined
 from faithattn.metrics.adversarial.methods import begin, check_epsilon, check_method, run_method
-from faithattn.results import AdversarialFrontier
+from faithattn.results.adversarial import AdversarialFrontier
 
 
 def adversarial_frontier(
@@ -105,7 +105,7 @@ def _result(
     best, distance = [], []
     for attack in attacks:
         # Those found for other curves may have moved what this one leaves alone.
-        held = attack.limits.hold(pool.rows) & attack.limits.stay(pool.rows)
+        held = attack.limits.hold(pool.rows) & attack.limits.unmoved(pool.rows)
         for epsilon in epsilons:
             allowed = held & (pool.tvd <= epsilon)
             top = torch.where(allowed, pool.jsd, 0).max(-1)

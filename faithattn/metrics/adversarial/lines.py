@@ -52,7 +52,7 @@ def _along(attack: Attack, start: Tensor, end: Tensor, rounds: int) -> Judged:
 def _judged(attack: Attack, start: Tensor, end: Tensor, shares: Tensor) -> Judged:
     """Judges the points of shares ``(B, K, n)``, the results ``(B, K * n)`` long."""
     weight = shares[..., None, None].to(start.dtype)
-    points = start[:, :, None] * (1 - weight) + end[:, :, None] * weight
+    points = start[:, :, None].lerp(end[:, :, None], weight)  # what both share stays as it is
     return attack.judge(points.flatten(1, 2))
 
 

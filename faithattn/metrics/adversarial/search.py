@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from faithattn.measures.adversary.outcomes import SEARCHED
-from faithattn.measures.adversary.published import START_SPREAD
 from faithattn.measures.divergence import jensen_shannon
 from faithattn.metrics.adversarial.assembly import affine_ceiling
 from faithattn.metrics.adversarial.attack import Attack, Found, Judged, best_of
-from faithattn.metrics.adversarial.climb import as_scores, climbed
+from faithattn.metrics.adversarial.climb import climbed
 from faithattn.metrics.adversarial.exact import exact_reason
 from faithattn.metrics.adversarial.lines import along, restored
 from faithattn.metrics.adversarial.starts import rearranged, straight_corners, straight_pairs
@@ -32,10 +31,12 @@ class _Effort(NamedTuple):
     rounds: int
 
 
+_LOOKS = 3  # at a line, each four times as close
+_HURRIED = 100  # steps of the published search that would take as long as looking closely
 _KNOWN = _Effort(20, 1, 1)  # a closed form gave the starts: there is little to add
 _AFFINE = _Effort(5, 4, 2)  # an alternative is a product of matrices
 _ONE_ROW = _Effort(7, 2, 1)
-_SEVERAL_ROWS = _Effort(20, 1, 1)  # often a forward pass for each alternative, and room in plenty
+_SEVERAL_ROWS = _Effort(10, 2, 1)  # often a forward pass for each alternative, and room in plenty
 
 
 def search(attack: Attack, n_steps: int) -> Found:
@@ -49,18 +50,16 @@ def search(attack: Attack, n_steps: int) -> Found:
     starts = straight_pairs(attack) if single else straight_corners(attack)
     if not attack.limits.shape_free:
         starts = torch.cat([starts, rearranged(attack)], 1)
+    looks = _LOOKS if n_steps >= _HURRIED else 1
     # More than are asked for are kept, so that some of them differ.
     kept = 2 * attack.count
-    judged = best_of(attack.judge(starts).beside(restored(attack, starts, 3)), kept)
+    judged = best_of(restored(attack, starts, looks), kept)
     if single:
-        judged = best_of(judged.beside(_between(attack, starts)), kept)
-    best = as_scores(attack, judged.rows[:, : attack.count])
+        judged = best_of(judged.beside(_between(attack, starts, looks)), kept)
     effort = _effort(attack)
-    scores = torch.cat([best, START_SPREAD * attack.noise(effort.starts * attack.count)], 1)
-    for _ in range(effort.rounds):
-        found = climbed(attack, scores, max(1, n_steps // effort.steps))
-        judged = best_of(judged.beside(found), kept)
-        scores = as_scores(attack, judged.rows[:, : attack.count])
+    draws, steps = effort.starts * attack.count, max(1, n_steps // effort.steps)
+    for number in range(effort.rounds):
+        judged = climbed(attack, judged, 0 if number else draws, kept, steps, looks)
     judged = _apart(attack, judged)
     nothing = torch.zeros(len(attack.ids), dtype=torch.long, device=judged.tvd.device)
     return Found(judged, affine_ceiling(attack), nothing + SEARCHED, nothing, "search")
@@ -92,7 +91,7 @@ def _apart(attack: Attack, judged: Judged) -> Judged:
     return judged.chosen(torch.cat(picked, 1))
 
 
-def _between(attack: Attack, rows: Tensor) -> Judged:
+def _between(attack: Attack, rows: Tensor, looks: int) -> Judged:
     """Best points of the lines between the two positions that a row is on."""
     free = attack.limits.free[:, None]
     own = rows.masked_fill(~free, 0)
@@ -103,4 +102,4 @@ def _between(attack: Attack, rows: Tensor) -> Judged:
         torch.where(free, torch.zeros_like(rows).scatter_(-1, place, mass), rows)
         for place in (ends[..., :1], ends[..., -1:])
     )
-    return along(attack, start, end, 3)
+    return along(attack, start, end, looks)

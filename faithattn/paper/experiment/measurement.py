@@ -19,7 +19,10 @@ from faithattn.metrics.permutation import permutation_test
 from faithattn.paper.data.examples import evidence_mask
 from faithattn.paper.experiment.preparation import Prepared
 from faithattn.paper.training.evaluation import Inputs, text_length
-from faithattn.results import AdversarialResult, Correlation, PermutationResult, Result
+from faithattn.results.adversarial import AdversarialResult
+from faithattn.results.base import Result
+from faithattn.results.correlation import Correlation
+from faithattn.results.permutation import PermutationResult
 
 _R = TypeVar("_R", bound=Result)
 

@@ -25,7 +25,9 @@ from faithattn.paper.published import PublishedFigure, published, published_row
 from faithattn.paper.training import TrainingRecord, train_classifier
 from faithattn.paper.training.checkpoints import save
 from faithattn.paper.training.evaluation import Evaluation, evaluate
-from faithattn.results import AdversarialResult, Correlation, PermutationResult
+from faithattn.results.adversarial import AdversarialResult
+from faithattn.results.correlation import Correlation
+from faithattn.results.permutation import PermutationResult
 from faithattn.statistics import Summary
 
 CHECKPOINT = "model.npz"

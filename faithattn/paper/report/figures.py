@@ -27,7 +27,7 @@ from faithattn.paper.report.figure_parts import (
 )
 from faithattn.paper.report.heatmap import draw_heatmaps
 from faithattn.paper.report.tables import heading, median_length
-from faithattn.results import Correlation
+from faithattn.results.correlation import Correlation
 from faithattn.statistics import ATTENTION_BINS, mean_interval, null_spread
 
 __all__ = ["CAPTIONS", "draw", "save_figures"]

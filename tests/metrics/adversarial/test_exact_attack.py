@@ -229,3 +229,16 @@ def test_outputs_are_those_of_the_model() -> None:
         torch.testing.assert_close(
             expected, distance(result.probabilities[:, k], before, "softmax")
         )
+
+
+def test_where_rounding_hides_the_optimum_nothing_is_certified() -> None:
+    """Equal scores so large that their mean is none of them, to more than epsilon."""
+    own, alike = rows(40, 5), torch.full((40, 5, 1), 1e6 / 3).double()
+    result = exact(Readout(own, alike, "identity"), epsilon=1e-12)
+    corners = divergence(torch.eye(5).double(), own[:, None]).amax(-1)
+    assert (result.upper_bound >= corners - 1e-9).all()
+    hidden = result.max_jsd < corners - 1e-3
+    assert hidden.any() and not hidden.all() and not result.certified[hidden].any()
+    assert {result.endings[row] for row in hidden.nonzero()[:, 0].tolist()} == {
+        "the optimum, but the model itself exceeds epsilon on it"
+    }
