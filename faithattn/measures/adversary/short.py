@@ -60,13 +60,13 @@ def pick(
                        met.reshape(2 * size, -1), np.concatenate([mass, mass]))  # fmt: skip
     alone, every, both = singles.copy(), np.arange(size), np.arange(2 * size)
     value, found = pairs.value, []
+    flat = value.reshape(2 * size, -1)  # a view: maxima along a short axis would take turns
     for _ in range(count):
-        tops = value.max(-1)
-        row = tops.argmax(-1)
-        column = value[both, row].argmax(-1)
+        best = flat.argmax(-1)
+        row, column = np.divmod(best, value.shape[2])
         single = alone.argmax(-1)
         # Of each instance the lower end, the upper one, and a position by itself.
-        values = np.concatenate([tops[both, row], alone[every, single]]).reshape(3, size)
+        values = np.concatenate([flat[both, best], alone[every, single]]).reshape(3, size)
         first = np.concatenate([pairs.first[both, row], single]).reshape(3, size)
         second = np.concatenate([pairs.second[both, column], single]).reshape(3, size)
         share = np.concatenate([pairs.share[both, row, column], np.ones(size)]).reshape(3, size)
