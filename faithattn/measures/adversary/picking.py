@@ -1,4 +1,4 @@
-"""The best vertices of short rows: all pairs at once, in NumPy, whose small steps cost least."""
+"""The best of all pairs between listed positions, in NumPy, whose small steps cost least."""
 
 from __future__ import annotations
 
@@ -42,22 +42,26 @@ class _Pairs(NamedTuple):
 
 
 def pick(
-    weights: Values, above: Values, met: Flags, singles: Values, mass: Values, count: int
+    weights: Values,
+    above: Values,
+    sides: tuple[Flags, Flags],
+    singles: Values,
+    mass: Values,
+    count: int,
 ) -> Picked:
     """The best vertex, then each time the best on the positions that are not used yet.
 
     Args:
         weights: The original attention, ``(B, L)``.
-        above: What each position adds, above the lower and the upper end, ``(2, B, L)``.
-        met: Where weight may lie, and the end is finite, ``(2, B, L)``.
+        above: What each position adds, above the lower and then the upper end, ``(2 B, L)``.
+        sides: Which positions to pair: those below the end, and those above, ``(2 B, L)``.
         singles: Value of all mass on one position, minus infinity where that is not
             allowed, ``(B, L)``.
         mass: What a vertex distributes, ``(B,)``.
         count: Number K of vertices.
     """
     size = len(weights)
-    pairs = _all_pairs(np.concatenate([weights, weights]), above.reshape(2 * size, -1),
-                       met.reshape(2 * size, -1), np.concatenate([mass, mass]))  # fmt: skip
+    pairs = _all_pairs(np.concatenate([weights, weights]), above, sides, np.concatenate([mass] * 2))
     alone, every, both = singles.copy(), np.arange(size), np.arange(2 * size)
     value, found = pairs.value, []
     flat = value.reshape(2 * size, -1)  # a view: maxima along a short axis would take turns
@@ -84,8 +88,8 @@ def pick(
     return Picked(*(np.stack(each, 1) for each in zip(*found, strict=True)))
 
 
-def _all_pairs(weights: Values, above: Values, met: Flags, mass: Values) -> _Pairs:
-    left, right = met & (above < 0), met & (above > 0)
+def _all_pairs(weights: Values, above: Values, sides: tuple[Flags, Flags], mass: Values) -> _Pairs:
+    left, right = sides
     first, second = _listed(above, left), _listed(-above, right)
     step = max(1, _CACHED // (first.shape[1] * second.shape[1]))
     parts = [
