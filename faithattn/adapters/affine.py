@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,13 @@ _GOLDEN_ANGLE = 2.399963229728653  # no multiple of it is near a whole turn: wav
 _AMPLITUDE = 5  # of logits: weights differ by up to four orders of magnitude
 _MOST_OUTPUTS = 16  # one backward pass each; beyond, the replay itself is as quick
 _TOLERANCE = 1e-4
+# Names of autograd's nodes: straight on either side of a bend, so that a few points may miss it.
+_BENDING = {
+    *("Relu", "LeakyRelu", "PreluKernel", "RreluWithNoise", "Elu", "Celu", "Gelu", "Silu", "Mish"),
+    *("Softplus", "LogSigmoid", "Hardtanh", "Hardswish", "Hardsigmoid", "Hardshrink", "Softshrink"),
+    *("Threshold", "Abs", "Maximum", "Minimum", "Max", "Min", "Amax", "Amin"),
+    *("MaxPool1DWithIndices", "MaxPool2D", "MaxPool2DWithIndices", "AdaptiveMaxPool2D"),
+}
 _LOOSE = 10  # times the tolerance: before the scores are known, the scale is a guess
 
 
@@ -59,11 +67,14 @@ def fit_affine(reading: Reading, known: tuple[Tensor, Tensor] | None = None) -> 
     if known is None and _bends(_widened(reading.run.logits.detach()), actual):
         return None
     try:
-        scores, constant = _differentiate(reading)
+        found = _differentiate(reading)
     except (RuntimeError, AdapterError):
         # What works without gradient may not work with it: NumPy inside, a value overwritten, an
         # operation without a derivative, another kernel than the recorded one.
         return None
+    if found is None:
+        return None
+    scores, constant = found
     expected = torch.baddbmm(constant[:, None], points.transpose(0, 1).flatten(2), scores)
     # One scale a logit: an excluded class has the lowest finite number as its constant.
     scale = 1 + scores.abs().amax(1) + constant.abs()
@@ -72,18 +83,49 @@ def fit_affine(reading: Reading, known: tuple[Tensor, Tensor] | None = None) -> 
     return Affine(scores, constant, holds) if holds.any() else None
 
 
-def _differentiate(reading: Reading) -> tuple[Tensor, Tensor]:
-    """Scores and constant at the model's own rows."""
+def _differentiate(reading: Reading) -> tuple[Tensor, Tensor] | None:
+    """Scores and constant at the model's own rows; None where straight pieces meet on the way."""
     rows = reading.rows.conditional
     with torch.enable_grad():
         point = rows[None].detach().requires_grad_()
         logits = _replay_logits(reading, point)[0]
+        if _pieced(logits, point):
+            return None
         count = logits.shape[-1]
         scores = torch.stack(
             [_slope(logits[:, c], point, retain=c + 1 < count)[0] for c in range(count)], -1
         ).flatten(1, 2)
     constant = logits.detach() - torch.bmm(rows.flatten(1)[:, None], scores)[:, 0]
     return scores, constant
+
+
+def _pieced(logits: Tensor, point: Tensor) -> bool:
+    """Whether a function of straight pieces lies between a leaf and the logits.
+
+    A hidden layer of rectifiers can be affine on all rows that are tried and
+    bend in a corner of the simplex: such a model is affine in no proven way.
+    """
+    nodes, above = [logits.grad_fn], dict[Any, list[Any]]()
+    leaf = None
+    while nodes:
+        node = nodes.pop()
+        for below, _ in () if node is None else node.next_functions:
+            if below is None:
+                continue
+            if below not in above:
+                above[below] = []
+                nodes.append(below)
+            above[below].append(node)
+            leaf = below if getattr(below, "variable", None) is point else leaf
+    nodes, seen = [leaf], set[Any]()
+    while nodes:
+        for node in above.get(nodes.pop(), []):
+            if node.name().split("Backward")[0] in _BENDING:
+                return True
+            if node not in seen:
+                seen.add(node)
+                nodes.append(node)
+    return False
 
 
 def _slope(values: Tensor, point: Tensor, *, retain: bool) -> Tensor:

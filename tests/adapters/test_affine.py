@@ -38,6 +38,25 @@ class Tanh(Full):
         return super().logits(weights, states).mul(3).tanh()
 
 
+class Rectified(Full):
+    """Two straight pieces, of which the scattered rows see one: they meet near a corner."""
+
+    def logits(self, weights: Tensor, states: Tensor) -> Tensor:
+        logits = super().logits(weights, states)
+        return logits - 9 * (logits - self.corner(states)).relu()
+
+    def corner(self, states: Tensor) -> Tensor:
+        alone = self.model.out(states)
+        return alone.amax(1) - 1e-3 * (alone.amax(1) - alone.amin(1))
+
+
+class RectifiedStates(Full):
+    """A rectifier before the pooling: the logits are affine in the attention all the same."""
+
+    def logits(self, weights: Tensor, states: Tensor) -> Tensor:
+        return super().logits(weights, states.relu())
+
+
 class Excluding(Tanh):
     """The same with a class that cannot be: its constant is the lowest finite number."""
 
@@ -92,6 +111,7 @@ LINEAR = {
     "all heads": (Heads(), AttentionView(SITE)),
     "one head": (Heads(), AttentionView(SITE, heads=1)),
     "a query per instance": (Heads(), AttentionView(SITE, query=torch.tensor([0, 1, 0]))),
+    "rectified states": (RectifiedStates(), None),
     "one row of a product": (Heads("product"), AttentionView(SITE, heads=0, query=0)),
 }
 
@@ -114,6 +134,7 @@ BENT = {
     "tanh": (Tanh(), None),
     "tanh of three classes": (Tanh(Model(3)), None),
     "tanh and an excluded class": (Excluding(Model(2)), None),
+    "a rectifier near a corner": (Rectified(), None),
     "product of rows": (Heads("product"), AttentionView(SITE)),
     "difference of rows": (Heads("difference"), AttentionView(SITE)),
     "too many classes": (Full(Model(17)), None),

@@ -15,17 +15,17 @@ from torch import Tensor
 
 from faithattn._memory import chunk_size
 from faithattn.measures.adversary.gains import HALF_LN2, NONE, gain, xlogx
-from faithattn.measures.adversary.short import pick
+from faithattn.measures.adversary.picking import pick
 from faithattn.measures.adversary.vertices import Slab, Vertices
-from faithattn.measures.draws import spans
 
 _EVERY = 64  # up to so many positions, all pairs take less time than choosing among them
-_FIRST_LOOK = 8
-_LIST = 16  # positions of either side that are paired at once; few more can matter
+_FIRST_LOOK = 8  # positions of either side that are paired at once; few more can matter
+_LIST = 16  # ... where several vertices are asked for
 _BLOCK = 32  # ... where more can matter
 _PAIRS = 1 << 20  # pairs that are compared at a time, where still more can
 _FARTHEST = 1e30  # score above a level: an excluded class has the largest number that there is
-_BYTES = 128  # held for each position of a problem where several vertices are looked at at once
+_MOST = 1 << 23  # pairs of one instance that are held at once
+_BYTES = 24  # held for each
 
 
 class _Problems(NamedTuple):
@@ -50,9 +50,6 @@ class _Problems(NamedTuple):
     def take(self, rows: Tensor | slice) -> _Problems:
         return _Problems(*(each[rows] for each in self))
 
-    def without(self, used: Tensor) -> _Problems:
-        return self._replace(left=self.left & ~used, right=self.right & ~used)
-
 
 class _Table(NamedTuple):
     """All pairs between two lists of positions, ``(2 B, n, n)``, and the lists ``(2 B, n)``."""
@@ -63,10 +60,15 @@ class _Table(NamedTuple):
     second: Tensor
 
     def best(self) -> Vertices:
-        top = _largest(self.value)
-        first = self.first.gather(1, top.row[:, None])[:, 0]
-        second = self.second.gather(1, top.column[:, None])[:, 0]
-        return Vertices(top.value, first, second, _at(self.share, top))
+        width = self.value.shape[2]
+        top = self.value.flatten(1).max(-1)
+        row, column = top.indices // width, top.indices % width
+        return Vertices(
+            top.values,
+            self.first.gather(1, row[:, None])[:, 0],
+            self.second.gather(1, column[:, None])[:, 0],
+            self.share.flatten(1).gather(1, top.indices[:, None])[:, 0],
+        )
 
 
 def best_vertices(slab: Slab, count: int, *, single: bool = False) -> Vertices:
@@ -81,102 +83,74 @@ def best_vertices(slab: Slab, count: int, *, single: bool = False) -> Vertices:
     the time; what is returned of the best is in double precision all the same.
     """
     singles, alone = _singles(slab)
-    dtype = torch.float32 if single else torch.float64
+    problems = _problems(slab, alone, torch.float32 if single else torch.float64)
     if singles.shape[1] <= _EVERY:
-        vertices = _short(slab, singles, dtype, count)
+        found = _picked(problems, singles, problems.left, problems.right, count)
+    elif count == 1:
+        best = _solved(problems, singles.max(-1).values.repeat(2))
+        found = Vertices(*(each[:, None] for each in _ends_joined(singles, best)))
     else:
-        vertices = _long(slab, singles, _problems(slab, alone, dtype), count)
-    return _sharpened(slab, vertices) if single else vertices
+        found = _several(slab, singles, problems, count)
+    return _sharpened(slab, found) if single else found
 
 
-def _short(slab: Slab, singles: Tensor, dtype: torch.dtype, count: int) -> Vertices:
-    """All pairs at once; on the CPU, wherever the slab is."""
-    ends = torch.stack([slab.low, slab.high]) / slab.mass
-    met = ends.isfinite()[..., None] & slab.mask
-    # From the level on: nothing is lost where scores are large and near to it.
-    above = (slab.scores - ends[..., None]).clamp_(-_FARTHEST, _FARTHEST).masked_fill_(~met, 0)
-    parts = (each.to(dtype).cpu().numpy() for each in (slab.weights, above, singles, slab.mass))
-    weights, scores, alone, mass = parts
-    found = pick(weights, scores, met.cpu().numpy(), alone, mass, count)
+def _picked(
+    problems: _Problems, singles: Tensor, left: Tensor, right: Tensor, count: int
+) -> Vertices:
+    """The best of all pairs between some positions; on the CPU, wherever the problems are."""
+    size = len(singles)
+    numbers = (problems.weights[:size], problems.scores, singles, problems.mass[:size, 0])
+    weights, above, alone, mass = (each.to(problems.scores.dtype).cpu().numpy() for each in numbers)
+    sides = left.cpu().numpy(), right.cpu().numpy()
+    found = pick(weights, above, sides, alone, mass, count)
     device = singles.device
     return Vertices(*(torch.from_numpy(np.ascontiguousarray(each)).to(device) for each in found))
 
 
-def _long(slab: Slab, singles: Tensor, problems: _Problems, count: int) -> Vertices:
-    """Only the pairs that a bound leaves."""
-    best, table = _solved(problems, singles.max(-1).values.repeat(2), wide=count > 1)
-    if count > 1:
-        return _proven(slab, problems, table, _picked(singles, table, count))
-    return Vertices(*(each[:, None] for each in _ends_joined(singles, best)))
+def _several(slab: Slab, singles: Tensor, problems: _Problems, count: int) -> Vertices:
+    """Several vertices of long rows: of the pairs that could be as good as the last of them.
+
+    What is picked from a few promising positions says how good that is.
+    """
+    width, least = max(_LIST, 2 * count), singles.max(-1).values.clamp_min(0)
+    for _ in range(2):
+        first, second = _leading(problems, least.repeat(2).to(problems.alone.dtype), width)
+        left = torch.zeros_like(problems.left).scatter_(1, first, True) & problems.left
+        right = torch.zeros_like(problems.right).scatter_(1, second, True) & problems.right
+        rough = _picked(problems, singles, left, right, count)
+        least = rough.value.amin(1).clamp_min(0)
+    below, above = _slopes(problems, least.repeat(2).to(problems.alone.dtype))
+    steepest, flattest = above.amax(-1, keepdim=True), below.amin(-1, keepdim=True)
+    left, right = problems.left & (below <= steepest), problems.right & (above >= flattest)
+    return _in_groups(slab, singles, problems, left, right, count)
 
 
-def _picked(singles: Tensor, table: _Table, count: int) -> Vertices:
-    """From all single positions and all pairs of a table, the best and then others, (B, K)."""
-    size, length = singles.shape
-    value, alone = table.value.clone(), singles.to(table.value.dtype)  # what is used is struck out
-    positions = torch.arange(length, device=singles.device)
-    found = []
-    for _ in range(count):
-        best, single = _largest(value), alone.max(-1)
-        # Of each instance the lower end, the upper one, and a position by itself.
-        values = torch.cat([best.value, single.values]).view(3, size)
-        top = values.max(0)
-        parts = (
-            torch.cat([mine, other]).view(3, size).gather(0, top.indices[None])[0]
-            for mine, other in (
-                (table.first.gather(1, best.row[:, None])[:, 0], single.indices),
-                (table.second.gather(1, best.column[:, None])[:, 0], single.indices),
-                (_at(table.share, best), torch.ones_like(single.values)),
-            )
-        )
-        one, other, share = parts
-        found.append(Vertices(top.values, one, other, share))
-        if len(found) < count:
-            alone.add_(_struck(positions, one[:, None], other[:, None]))
-            ends = [each[:, None].repeat(2, 1) for each in (one, other)]
-            value.add_(_struck(table.first, *ends)[:, :, None])
-            value.add_(_struck(table.second, *ends)[:, None])
-    return Vertices(*(torch.stack(each, 1) for each in zip(*found, strict=True)))
-
-
-class _Largest(NamedTuple):
-    """Of each matrix its largest entry, and where it is."""
-
-    value: Tensor
-    row: Tensor
-    column: Tensor
-
-
-def _largest(values: Tensor) -> _Largest:
-    """Rows first: their maxima are vectorised, and a maximum with its place is not."""
-    top = values.amax(-1).max(-1)
-    row = top.indices[:, None, None].expand(-1, 1, values.shape[2])
-    return _Largest(top.values, top.indices, values.gather(1, row)[:, 0].argmax(-1))
-
-
-def _at(values: Tensor, place: _Largest) -> Tensor:
-    """Entries ``(2 B,)`` at places."""
-    return values.flatten(1).gather(1, (place.row * values.shape[2] + place.column)[:, None])[:, 0]
-
-
-def _struck(places: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """What is added to the values at places: minus infinity at two. Adding is vectorised."""
-    return torch.where((places == one) | (places == other), NONE, 0.0)
-
-
-def _proven(slab: Slab, problems: _Problems, table: _Table, found: Vertices) -> Vertices:
-    """The same where no pair beyond the table can be better, else one vertex after the other."""
-    count = found.value.shape[1]
-    rows = _unproven(problems, found, table).nonzero()[:, 0]
-    if not len(rows):
-        return found
-    careful = _one_by_one(slab.take(rows), count)
-    return Vertices(
-        *(
-            mine.index_copy(0, rows, other.to(mine.dtype))
-            for mine, other in zip(found, careful, strict=True)
-        )
-    )
+def _in_groups(
+    slab: Slab, singles: Tensor, problems: _Problems, left: Tensor, right: Tensor, count: int
+) -> Vertices:
+    """Picks from the given positions, instances of like numbers of pairs together."""
+    size = len(singles)
+    widest = [side.sum(-1).view(2, size).amax(0) for side in (left, right)]
+    order = (widest[0] * widest[1]).argsort(descending=True)
+    lengths = torch.stack([each[order] for each in widest]).tolist()
+    found, start = [], 0
+    while start < size:
+        # Lists are as long as the longest of a group.
+        pairs = 2 * max(1, max(lengths[0][start:])) * max(1, max(lengths[1][start:]))
+        end = min(size, start + chunk_size(pairs, bytes_per_element=_BYTES))
+        rows, twice = order[start:end], torch.cat([order[start:end], order[start:end] + size])
+        if pairs > _MOST:
+            found.append(_one_by_one(slab.take(rows[:1]), count))
+            start += 1
+            continue
+        some = problems.take(twice)
+        found.append(_picked(some, singles[rows], left[twice], right[twice], count))
+        start = end
+    back = order.argsort()
+    dtype = singles.dtype
+    parts = (torch.cat([p.to(dtype) if p.is_floating_point() else p for p in each])[back]
+             for each in zip(*found, strict=True))  # fmt: skip
+    return Vertices(*parts)
 
 
 def _sharpened(slab: Slab, found: Vertices) -> Vertices:
@@ -197,33 +171,6 @@ def _sharpened(slab: Slab, found: Vertices) -> Vertices:
 
 def _with_used(used: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return used.scatter(1, first[:, None], True).scatter_(1, second[:, None], True)
-
-
-def _unproven(problems: _Problems, vertices: Vertices, table: _Table) -> Tensor:
-    """Instances in which a pair beyond the table could beat one of vertices (B, K) but the first.
-
-    Looked at a few vertices at a time, as the budget allows.
-    """
-    size, count = vertices.value.shape
-    used = torch.zeros_like(problems.left[:size])
-    doubtful = torch.zeros_like(used[:, 0])
-    step = chunk_size(problems.scores.numel(), bytes_per_element=_BYTES)
-    for start, end in spans(count - 1, step):
-        gone = []
-        for number in range(start, end):
-            used = _with_used(used, vertices.first[:, number], vertices.second[:, number])
-            gone.append(used.repeat(2, 1))
-        every = _Problems(*(_repeated(each, end - start) for each in problems))
-        first, second = (_repeated(each, end - start) for each in (table.first, table.second))
-        least = vertices.value[:, start + 1 : end + 1].repeat(2, 1).T.flatten()
-        lists = table._replace(first=first, second=second)
-        beaten = _undecided(every.without(torch.cat(gone)), least, lists)
-        doubtful |= beaten.view(-1, size).any(0)
-    return doubtful
-
-
-def _repeated(values: Tensor, count: int) -> Tensor:
-    return values.repeat(count, *[1] * (values.ndim - 1))
 
 
 def _one_by_one(slab: Slab, count: int) -> Vertices:
@@ -267,13 +214,13 @@ def _ends_joined(singles: Tensor, pairs: Vertices) -> Vertices:
     return single.better_of(lower.better_of(upper))
 
 
-def _solved(problems: _Problems, known: Tensor, *, wide: bool) -> tuple[Vertices, _Table]:
+def _solved(problems: _Problems, known: Tensor) -> Vertices:
     """The best pair of each problem, if it is better than what is known."""
     known = known.to(problems.alone.dtype)
     first = _leading(problems, known, _FIRST_LOOK)
     value = torch.maximum(known, _table(problems, *first).best().value)
-    table = _table(problems, *_leading(problems, value, _LIST if wide else _FIRST_LOOK))
-    return _completed(problems, table, known), table
+    table = _table(problems, *_leading(problems, value, _FIRST_LOOK))
+    return _completed(problems, table, known)
 
 
 def _completed(problems: _Problems, table: _Table, known: Tensor) -> Vertices:

@@ -10,7 +10,7 @@ from faithattn.measures.adversary.pairs import best_vertices
 from faithattn.measures.adversary.vertices import Slab
 
 
-def sigmoid_slab(logit: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+def sigmoid_slab(logit: Tensor, epsilon: float | Tensor) -> tuple[Tensor, Tensor]:
     """Logits at which the probability is epsilon lower and higher; infinite beyond 0 and 1."""
     probability = torch.sigmoid(logit)
     opposite = torch.sigmoid(-logit)  # 1 - probability, without cancellation
@@ -34,8 +34,8 @@ def margin(scores: Tensor, constant: Tensor, output: str) -> tuple[Tensor, Tenso
     return None
 
 
-def slab_of(value: Tensor, epsilon: float, output: str) -> tuple[Tensor, Tensor]:
-    """Between which values of the margin the output is within epsilon."""
+def slab_of(value: Tensor, epsilon: float | Tensor, output: str) -> tuple[Tensor, Tensor]:
+    """Between which values of the margin the output is within epsilon, one or ``(n, 1)``."""
     if output == "identity":
         return value - epsilon, value + epsilon
     return sigmoid_slab(value, epsilon)

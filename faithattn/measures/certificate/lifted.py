@@ -18,6 +18,7 @@ import numpy as np
 from faithattn.measures.certificate.problem import Array, Places, Problem, log_sum_exp
 
 _ROUNDING = 1e-12  # of the ranges, which are proven but for it
+_CANCELLED = 1e-15  # of a probability and its change, lost where one is taken from the other
 _STEEPEST = 1e5  # of tangents, in units of the change; steeper ones are replaced by flatter ones
 
 
@@ -182,6 +183,8 @@ def reach(cells: Cells, left: Ranges, low: Array, high: Array) -> tuple[Array, A
     """Bounds on the outputs' changes, narrowed to what the cells' ranges leave."""
     low, high = low.copy(), high.copy()
     down, up = _change(left.least, cells.log_base), _change(left.greatest, cells.log_base)
+    lost = _lost(cells, down, up)
+    down, up = down - lost, up + lost
     rising = cells.sign > 0
     np.maximum.at(low, cells.output, np.where(rising, down, -up))
     np.minimum.at(high, cells.output, np.where(rising, up, -down))
@@ -195,6 +198,11 @@ def _change(ratio: Array, log_base: Array) -> Array:
     return np.where(small, by_ratio, np.exp(ratio + log_base) - np.exp(log_base))
 
 
+def _lost(cells: Cells, down: Array, up: Array) -> Array:
+    """What rounding takes from sums of the cells' probabilities and their changes."""
+    return _CANCELLED * (np.exp(cells.log_base) + np.maximum(abs(down), abs(up)))
+
+
 class Links(NamedTuple):
     """Rows ``A v <= b`` of the cells: for all of them the chord, then their tangents."""
 
@@ -202,10 +210,16 @@ class Links(NamedTuple):
     right: Array
 
 
-def logarithms(cells: Cells, change: Array) -> Array:
-    """Logarithm of each cell's ratio to the original at given changes of the outputs."""
+def logarithms(cells: Cells, change: Array, towards: int = 0) -> Array:
+    """Logarithm of each cell's ratio to the original at given changes of the outputs.
+
+    A probability that nearly vanishes is a difference of two that do not, and
+    its logarithm wrong by much more than rounding: with ``towards`` -1 or 1 it
+    is a lower or an upper bound.
+    """
     moved = cells.sign * change[cells.output]
     base = np.exp(cells.log_base)
+    moved = moved + towards * _lost(cells, moved, moved)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = np.where(base > 0, moved / base, math.inf)
         small = abs(share) < 0.5
@@ -217,10 +231,10 @@ def logarithms(cells: Cells, change: Array) -> Array:
 def links(lifted: Lifted, cells: Cells, left: Ranges, low: Array, high: Array) -> Links:
     """Rows that tie probabilities to logits while the outputs' changes lie within bounds."""
     n_outputs = lifted.n_outputs
-    ends = [logarithms(cells, low), logarithms(cells, high)]
     rising = cells.sign > 0
-    least = np.maximum(np.where(rising, *ends), left.least)
-    greatest = np.minimum(np.where(rising, *ends[::-1]), left.greatest)
+    lowest = np.where(rising, *(logarithms(cells, end, -1) for end in (low, high)))
+    highest = np.where(rising, *(logarithms(cells, end, 1) for end in (high, low)))
+    least, greatest = np.maximum(lowest, left.least), np.minimum(highest, left.greatest)
     greatest = np.maximum(least, greatest)
     down, up = _change(least, cells.log_base), _change(greatest, cells.log_base)
     wide = up - down > 1e-15
@@ -242,6 +256,7 @@ def links(lifted: Lifted, cells: Cells, left: Ranges, low: Array, high: Array) -
     rows[:, place, n + n_outputs + cells.output] = -weight
     rows[:, place, n + 2 * n_outputs + cells.group] = -turn
     right = turn * cells.centre
-    right[0] -= least - chord * down
+    # A chord that is steep where both ends are nearly one carries what they lost.
+    right[0] -= least - chord * (down + _lost(cells, down, up))
     right[1:] += heights
     return Links(rows.reshape(4 * n_cells, -1), right.ravel())

@@ -62,6 +62,8 @@ def assembled(
 
 def ceiling_of(attack: Attack, found: Found) -> Tensor:
     """The lowest ceiling that is proven, ``(B,)``, in the dtype of the rows."""
+    if found.method == "exact" and bool(found.upper.isfinite().all()):
+        return found.upper.to(attack.original.dtype)  # nothing is below the optimum
     other = torch.minimum(_farthest_corner(attack), _shape_ceiling(attack))
     return torch.minimum(found.upper.to(attack.original.dtype), other)
 

@@ -61,8 +61,8 @@ def _slab(attack: Attack, epsilon: float) -> tuple[Slab, Tensor]:
     unit = torch.finfo(attack.reading.run.logits.dtype).eps
     narrow = [max(epsilon - n * unit, epsilon / (2 + n)) if n else epsilon for n in _MARGINS]
     rest = value - (slab.weights * slab.scores).sum(-1)  # what the constant and fixed weights add
-    ends = torch.stack([torch.stack(slab_of(value, each, output)) for each in narrow], 1)
-    return slab, ends - rest
+    several = torch.tensor(narrow, dtype=value.dtype, device=value.device)[:, None]
+    return slab, torch.stack(slab_of(value, several, output)) - rest
 
 
 def _confirmed(attack: Attack, slab: Slab, vertices: Vertices, ends: Tensor) -> Judged:

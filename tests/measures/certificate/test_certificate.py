@@ -307,3 +307,40 @@ def test_problems_that_make_no_sense(change_of: dict[str, object], message: str)
 def test_calls_that_make_no_sense(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         certify(case(3, 2, 0), **{"n_nodes": 5, **options})
+
+
+VANISHING = {
+    "softmax": (
+        [0.27482848566514484, 0.12594865378911602, 0.5992228605457393],
+        [
+            [-63.16518384662776, 13.496433581239222, 96.21160061090796, 13.711245746804],
+            [-4.468732853630526, -3.6951203998626, -14.664194540268328, 60.37442853438374],
+            [21.643597919395436, -46.67114144200389, -3.794762541341878, -33.820778511115904],
+        ],
+        [-9.604348263344523, 15.122229094728548, 0.7256423698342037, -27.282270724673797],
+        0.034969926114778345,
+    ),
+    "sigmoid": (
+        [0.5705940165178303, 0.4294059834821697],
+        [
+            [-69.8405038717004, 17.430646743650836, -41.61597441135536, -42.378623955850394],
+            [-32.52421542559769, -0.5688766272625942, 1.0213129276927355, 22.11488269836375],
+        ],
+        [-7.7402054735128525, 5.0671200551981554, 4.858005185117254, 5.889848319995264],
+        0.7899697359947354,
+    ),
+}
+
+
+@pytest.mark.parametrize("output", VANISHING)
+def test_a_bound_holds_where_a_probability_vanishes(output: str) -> None:
+    """What is left of it is a difference whose logarithm is wrong by far more than rounding."""
+    attention, scores, constant, epsilon = VANISHING[output]
+    problem = Problem(
+        np.array([attention]), np.array([scores]), np.array(constant), output, epsilon
+    )
+    corners = np.eye(len(attention))[:, None]
+    allowed = corners[problem.distance(corners) <= epsilon]
+    for n_nodes in (1, 60):
+        found = certify(problem, n_nodes=n_nodes)
+        assert found.upper >= problem.divergence(allowed).max() - 1e-12

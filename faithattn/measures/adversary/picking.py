@@ -1,4 +1,4 @@
-"""The best vertices of short rows: all pairs at once, in NumPy, whose small steps cost least."""
+"""The best of all pairs between listed positions, in NumPy, whose small steps cost least."""
 
 from __future__ import annotations
 
@@ -42,31 +42,35 @@ class _Pairs(NamedTuple):
 
 
 def pick(
-    weights: Values, above: Values, met: Flags, singles: Values, mass: Values, count: int
+    weights: Values,
+    above: Values,
+    sides: tuple[Flags, Flags],
+    singles: Values,
+    mass: Values,
+    count: int,
 ) -> Picked:
     """The best vertex, then each time the best on the positions that are not used yet.
 
     Args:
         weights: The original attention, ``(B, L)``.
-        above: What each position adds, above the lower and the upper end, ``(2, B, L)``.
-        met: Where weight may lie, and the end is finite, ``(2, B, L)``.
+        above: What each position adds, above the lower and then the upper end, ``(2 B, L)``.
+        sides: Which positions to pair: those below the end, and those above, ``(2 B, L)``.
         singles: Value of all mass on one position, minus infinity where that is not
             allowed, ``(B, L)``.
         mass: What a vertex distributes, ``(B,)``.
         count: Number K of vertices.
     """
     size = len(weights)
-    pairs = _all_pairs(np.concatenate([weights, weights]), above.reshape(2 * size, -1),
-                       met.reshape(2 * size, -1), np.concatenate([mass, mass]))  # fmt: skip
+    pairs = _all_pairs(np.concatenate([weights, weights]), above, sides, np.concatenate([mass] * 2))
     alone, every, both = singles.copy(), np.arange(size), np.arange(2 * size)
     value, found = pairs.value, []
+    flat = value.reshape(2 * size, -1)  # a view: maxima along a short axis would take turns
     for _ in range(count):
-        tops = value.max(-1)
-        row = tops.argmax(-1)
-        column = value[both, row].argmax(-1)
+        best = flat.argmax(-1)
+        row, column = np.divmod(best, value.shape[2])
         single = alone.argmax(-1)
         # Of each instance the lower end, the upper one, and a position by itself.
-        values = np.concatenate([tops[both, row], alone[every, single]]).reshape(3, size)
+        values = np.concatenate([flat[both, best], alone[every, single]]).reshape(3, size)
         first = np.concatenate([pairs.first[both, row], single]).reshape(3, size)
         second = np.concatenate([pairs.second[both, column], single]).reshape(3, size)
         share = np.concatenate([pairs.share[both, row, column], np.ones(size)]).reshape(3, size)
@@ -84,8 +88,8 @@ def pick(
     return Picked(*(np.stack(each, 1) for each in zip(*found, strict=True)))
 
 
-def _all_pairs(weights: Values, above: Values, met: Flags, mass: Values) -> _Pairs:
-    left, right = met & (above < 0), met & (above > 0)
+def _all_pairs(weights: Values, above: Values, sides: tuple[Flags, Flags], mass: Values) -> _Pairs:
+    left, right = sides
     first, second = _listed(above, left), _listed(-above, right)
     step = max(1, _CACHED // (first.shape[1] * second.shape[1]))
     parts = [
