@@ -75,6 +75,8 @@ def fit_affine(reading: Reading, known: tuple[Tensor, Tensor] | None = None) -> 
     if found is None:
         return None
     scores, constant = found
+    corners = _extremes(reading.rows, scores)
+    points, actual = torch.cat([points, corners]), torch.cat([actual, _replayed(reading, corners)])
     expected = torch.baddbmm(constant[:, None], points.transpose(0, 1).flatten(2), scores)
     # One scale a logit: an excluded class has the lowest finite number as its constant.
     scale = 1 + scores.abs().amax(1) + constant.abs()
@@ -97,6 +99,18 @@ def _differentiate(reading: Reading) -> tuple[Tensor, Tensor] | None:
         ).flatten(1, 2)
     constant = logits.detach() - torch.bmm(rows.flatten(1)[:, None], scores)[:, 0]
     return scores, constant
+
+
+def _extremes(rows: Rows, scores: Tensor) -> Tensor:
+    """Where each logit would be highest and lowest, (2 C, B, R, L): a clamp on it shows there."""
+    shape = (*rows.conditional.shape, scores.shape[-1])
+    each = scores.view(shape).movedim(-1, 0)
+    corners = []
+    for sign in (1, -1):
+        best = (sign * each).masked_fill(~rows.valid, -torch.inf).argmax(-1, keepdim=True)
+        corners.append(torch.zeros_like(each).scatter_(-1, best, 1))
+    found = torch.cat(corners).to(rows.conditional.dtype)
+    return torch.where(rows.valid, found, rows.conditional)
 
 
 def _pieced(logits: Tensor, point: Tensor) -> bool:

@@ -25,10 +25,11 @@ class AdversarialResult(Result):
         probabilities: Outputs under them, ``(B, K, C)``, from the model itself.
         tvd: Distance of those outputs from the original's, ``(B, K)``.
         jsd: Divergence of their rows from the original's, ``(B, K)``.
-        feasible: Whether ``tvd <= epsilon``, ``(B, K)`` bool.
+        feasible: Whether ``tvd <= epsilon`` and the rows obey the constraints, ``(B, K)`` bool.
         max_jsd: Largest divergence among the feasible, ``(B,)``; 0, by the
             original itself, where none is; nan without positions.
-        upper_bound: Proven ceiling of ``max_jsd``, ``(B,)``.
+        upper_bound: Proven ceiling of ``max_jsd``, ``(B,)``; where it is not that of
+            the farthest corner, of the affine form that the model was found to have.
         certified: Whether ``max_jsd`` reaches the ceiling to 1e-4, ``(B,)`` bool.
         epsilon: Allowed output change.
         method: How they were found; ``"mixed"`` where ``"auto"`` differs by batch.

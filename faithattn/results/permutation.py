@@ -35,8 +35,8 @@ class PermutationResult(Result):
         effect: How far the own order's margin is from the mean over all
             orders, in standard deviations over all orders, ``(B,)``. The
             margin is the logit of the predicted class minus the runner-up's;
-            one logit counts towards the predicted class, a regression's as it
-            is. nan where the logits are not affine in the attention or that
+            one logit counts towards the predicted class, one regression output
+            as it is. nan where the logits are not affine in the attention or that
             was not cheap to see, where rows use different positions, for
             several labels or regression outputs, and where order does not
             matter.

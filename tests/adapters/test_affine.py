@@ -50,6 +50,13 @@ class Rectified(Full):
         return alone.amax(1) - 1e-3 * (alone.amax(1) - alone.amin(1))
 
 
+class Clamped(Rectified):
+    """A clamp on the logits that only the farthest corner meets."""
+
+    def logits(self, weights: Tensor, states: Tensor) -> Tensor:
+        return torch.minimum(super(Rectified, self).logits(weights, states), self.corner(states))
+
+
 class RectifiedStates(Full):
     """A rectifier before the pooling: the logits are affine in the attention all the same."""
 
@@ -162,6 +169,11 @@ def test_a_replay_without_gradient_is_refused() -> None:
             return super().replay(state, attention).detach()
 
     assert find_affine(reading_of(Detached())) is None
+
+
+def test_a_clamp_that_only_a_corner_meets_is_refused() -> None:
+    assert find_affine(reading_of(Full(Model()))) is not None
+    assert find_affine(reading_of(Clamped(Model()))) is None
 
 
 def test_a_text_without_positions_stays_finite() -> None:

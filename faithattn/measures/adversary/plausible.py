@@ -15,7 +15,7 @@ from faithattn.measures.divergence import relative_entropy
 _SLACK = 1e-6  # float noise of a sum of weights
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plausible:
     """Limits on an adversary besides the output; each is optional, and all must hold.
 

@@ -12,7 +12,7 @@ from faithattn.adapters.affine import Affine
 from faithattn.measures.adversary.outcomes import CLOSED, EXACT, UNCONFIRMED, UNDEFINED
 from faithattn.measures.adversary.plausible import Plausible, row_entropy
 from faithattn.measures.adversary.slabs import relaxed_slabs, slab_bound
-from faithattn.measures.divergence import jensen_shannon
+from faithattn.measures.divergence import jensen_shannon, relative_entropy
 from faithattn.metrics.adversarial.attack import Attack, Found, best_of
 from faithattn.results.adversarial import AdversarialResult
 
@@ -110,21 +110,34 @@ def _overridden(attack: Attack, adversaries: Tensor) -> Tensor:
 
 
 def _shape_ceiling(attack: Attack) -> Tensor:
-    """Ceiling from the limits on entropy and KL, ``(B,)``; ln 2 without them.
+    """Ceiling from the limits on entropy, KL and change, ``(B,)``; ln 2 without them.
 
     A Jensen-Shannon divergence is the least of (KL(p || r) + KL(q || r)) / 2
     over all r. The original as r leaves half the KL that is limited; a uniform
     r, over T positions, leaves ln T less the mean of both entropies.
     """
     limits, rows = attack.limits, attack.reading.rows
-    each = torch.full_like(attack.original[..., 0], math.log(2))
+    original = attack.original
+    each = torch.full_like(original[..., 0], math.log(2))
     if limits.max_kl is not None:
         each = each.clamp_max(limits.max_kl / 2)
     if limits.entropy is not None:
         most = rows.valid.sum(-1).clamp_min(1).to(each.dtype).log()
-        spare = most - (row_entropy(attack.original) + limits.entropy) / 2
+        spare = most - (row_entropy(original) + limits.entropy) / 2
         each = torch.minimum(each, spare.clamp_min(0))
+    if limits.max_change is not None:
+        # Each term is convex in the weight, so that it is largest at an end of what is allowed.
+        ends = (original - limits.max_change).clamp_min(0), (original + limits.max_change)
+        terms = torch.maximum(*(_term(end.clamp_max(1), original) for end in ends))
+        each = torch.minimum(each, terms.masked_fill(~limits.free, 0).sum(-1))
     return rows.mean(each)
+
+
+def _term(weight: Tensor, original: Tensor) -> Tensor:
+    """What a weight adds to the divergence, in a form that is never negative."""
+    middle = (weight + original) / 2
+    found = relative_entropy(weight, middle) + relative_entropy(original, middle)
+    return (found / 2).clamp_min(0)
 
 
 def _stacked(sites: Mapping[str, Tensor], dimension: int) -> Tensor:

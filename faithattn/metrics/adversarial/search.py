@@ -31,6 +31,7 @@ class _Effort(NamedTuple):
     rounds: int
 
 
+_FEWEST = 5  # adversaries that are looked for, however few are asked for
 _LOOKS = 3  # at a line, each four times as close
 _HURRIED = 100  # steps of the published search that would take as long as looking closely
 _KNOWN = _Effort(20, 1, 1)  # a closed form gave the starts: there is little to add
@@ -46,6 +47,7 @@ def search(attack: Attack, n_steps: int) -> Found:
     along the line from the original; pairs of positions also along the line
     between the two. The best, and as many random rows, are then moved uphill.
     """
+    asked, attack = attack, attack.within(attack.epsilon, max(attack.count, _FEWEST))
     single = attack.original.shape[1] == 1
     starts = straight_pairs(attack) if single else straight_corners(attack)
     if not attack.limits.shape_free:
@@ -60,7 +62,7 @@ def search(attack: Attack, n_steps: int) -> Found:
     draws, steps = effort.starts * attack.count, max(1, n_steps // effort.steps)
     for number in range(effort.rounds):
         judged = climbed(attack, judged, 0 if number else draws, kept, steps, looks)
-    judged = _apart(attack, judged)
+    judged = _apart(asked, judged)
     nothing = torch.zeros(len(attack.ids), dtype=torch.long, device=judged.tvd.device)
     return Found(judged, affine_ceiling(attack), nothing + SEARCHED, nothing, "search")
 

@@ -295,3 +295,8 @@ def test_what_is_no_limit(given: Any) -> None:
         check_constraints(given)
     check_constraints(None)
     check_constraints(Plausible())
+
+
+def test_limits_with_positions_can_be_compared() -> None:
+    one, other = (Plausible(positions=torch.ones(3).bool()) for _ in range(2))
+    assert one == one and one != other and len({one, other}) == 2

@@ -10,7 +10,7 @@ import pytest
 import torch
 from grids import Grid, assert_confirmed, divergence, readout
 from hypothesis import given, settings
-from readouts import Readout
+from readouts import Readout, rows, values
 from torch import Tensor
 
 from faithattn import AdversarialResult, AttentionView, Plausible, adversarial_attention
@@ -174,3 +174,27 @@ def test_positions_of_another_shape(method: str) -> None:
 def test_limits_of_another_type() -> None:
     with pytest.raises(TypeError, match="constraints must be a Plausible or None; got float"):
         attacked(readout(2, 4, (1, "sigmoid")), 0.1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", [0.0, 0.1, 0.5])
+def test_the_ceiling_under_a_largest_change_is_that_of_the_box(change: float) -> None:
+    """Proven without the output: no row of the box is farther, and it is far below the corner's."""
+    own, scores = rows(8, 4), values(8, 4, 3)
+    result = adversarial_attention(
+        Readout(own, scores, "softmax"), None, method="search", epsilon=5.0, seed=0, n_steps=40,
+        constraints=Plausible(max_change=change),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(1)
+    tried = torch.rand(4000, 4, generator=generator).double() ** 3
+    tried = tried / tried.sum(-1, keepdim=True)
+    for row in range(8):
+        moved = (tried - own[row]) * change
+        inside = own[row] + moved * (change / moved.abs().amax(-1, keepdim=True).clamp_min(1e-12)
+                                     ).clamp_max(1)  # fmt: skip
+        allowed = (inside >= 0).all(-1) & ((inside - own[row]).abs() <= change + 1e-12).all(-1)
+        far = divergence(inside[allowed], own[row]).max()
+        assert far <= result.upper_bound[row] + 1e-9
+    if change == 0:
+        assert result.certified.all() and not result.max_jsd.any()
+    if change == 0.1:
+        assert (result.upper_bound < 0.2).all()

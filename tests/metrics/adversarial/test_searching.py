@@ -375,3 +375,15 @@ def test_gradients_modes_and_random_state_are_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     outside = search(adapt(model), IDS, n_steps=20, view=AttentionView.cls())
     torch.testing.assert_close(result.max_jsd, outside.max_jsd)
+
+
+def test_one_adversary_is_looked_for_as_hard_as_five() -> None:
+    model = Readout(rows(24, 6), values(24, 6, 3), "softmax")
+    one, five = (
+        adversarial_attention(
+            model, None, method="search", epsilon=0.05, n_adversaries=count, n_steps=100, seed=0
+        )
+        for count in (1, 5)
+    )
+    torch.testing.assert_close(one.max_jsd, five.max_jsd)
+    assert one.jsd.shape == (24, 1)
