@@ -213,9 +213,9 @@ class Drifting:
     def replay(self, state: Any, attention: Any) -> Tensor:
         rows = attention["row"]
         logits = (rows[..., None] * self.scores).sum(-2)
-        far = (rows - self.own).abs().sum(-1, keepdim=True)
+        far = ((rows - self.own) ** 2).sum(-1, keepdim=True)
         wobble = torch.cat([far, -far, 0 * far], -1)
-        return logits + 2e-5 * wobble
+        return logits + 5e-5 * wobble
 
 
 def test_a_ceiling_over_what_the_model_does_not_do() -> None:
