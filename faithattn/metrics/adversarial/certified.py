@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from faithattn.adapters.affine import Affine
 from faithattn.measures.adversary.outcomes import CLOSED, NODES, RELAXATION
 from faithattn.measures.adversary.plausible import Limits
 from faithattn.measures.certificate.problem import Array, Constraint, Problem
@@ -98,9 +99,7 @@ class _Instance:
 
 def _instance(attack: Attack, index: int) -> _Instance | None:
     """An instance as a problem; None where no weight may move."""
-    affine, limits, reading = attack.affine, attack.limits, attack.reading
-    if affine is None:
-        raise ValueError("attack must be affine; got none. Ask certified_reason first.")
+    affine, limits, reading = _affine(attack), attack.limits, attack.reading
     valid, free = reading.rows.valid[index], limits.free[index]
     counted = reading.rows.counted[index]
     lanes = (counted & valid.any(-1)).nonzero()[:, 0]
@@ -128,11 +127,15 @@ def _instance(attack: Attack, index: int) -> _Instance | None:
     return _Instance(index, problem, lanes, places, original, share)
 
 
+def _affine(attack: Attack) -> Affine:
+    if attack.affine is None:
+        raise ValueError("attack must be affine; got none. Ask certified_reason first.")
+    return attack.affine
+
+
 def _constant(attack: Attack, index: int, lanes: Tensor) -> Array:
     """The rest of the logits, with the rows that are left out as they are."""
-    affine = attack.affine
-    if affine is None:
-        raise ValueError("attack must be affine; got none. Ask certified_reason first.")
+    affine = _affine(attack)
     original = attack.original[index].double()
     scores = affine.scores[index].double().view(*original.shape, -1)
     out = torch.ones(len(original), dtype=torch.bool, device=original.device)

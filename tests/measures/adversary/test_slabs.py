@@ -370,3 +370,23 @@ def test_a_slab_that_rounding_closes_is_the_original() -> None:
         found, jsd = exact_adversary(own, scores, 0.0, epsilon=1e-17)
         assert float(jsd) >= 0
         torch.testing.assert_close(divergence(found, own), jsd, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("count", [3, 20])
+@pytest.mark.parametrize("length", [70, 130, 220])
+def test_long_rows_are_picked_as_from_all_pairs_at_once(
+    length: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(6):
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(2, 3, length, generator=generator).double()
+        weights = (noise[0] * (0.02, 1.5, 4)[seed % 3]).softmax(-1)
+        scores = noise[1] * (0.3, 5)[seed % 2] if seed < 4 else noise[1].round()
+        low, high = sigmoid_slab((weights * scores).sum(-1), 0.02)
+        everywhere = torch.ones_like(weights, dtype=torch.bool)
+        slab = Slab(weights, scores, low, high, everywhere, torch.ones(3).double())
+        found = best_vertices(slab, count).value
+        with monkeypatch.context() as patch:
+            patch.setattr("faithattn.measures.adversary.pairs._EVERY", length)
+            expected = best_vertices(slab, count).value
+        torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
