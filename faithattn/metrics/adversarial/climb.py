@@ -66,6 +66,9 @@ def _piece(
     scores, first, second = scores.clone(), torch.zeros_like(scores), torch.zeros_like(scores)
     best = attack.original[:, None].expand_as(scores).contiguous()
     reached = torch.zeros(scores.shape[:2], dtype=scores.dtype, device=scores.device)
+    # Both parts are averaged over all rows, padding among them: its number must not matter.
+    counted = attack.reading.rows.counted.sum(-1).clamp_min(1)
+    scale = (scores.shape[2] / counted).to(scores.dtype)[:, None, None, None]
     longest = min(_LONGEST, _WAY / n_steps)
     for step in range(1, n_steps + 1):
         rows = _rows(attack, scores)
@@ -77,6 +80,7 @@ def _piece(
         best = torch.where(better[..., None, None], rows, best)
         beyond = (_PENALTY * (distance > attack.epsilon))[..., None, None]
         gradient = _through_softmax(attack, rows, slope * beyond - _divergence_slope(attack, rows))
+        gradient *= scale
         first.lerp_(gradient, 1 - _BETAS[0])
         second.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
         size = (second / (1 - _BETAS[1] ** step)).sqrt_().add_(_STABILITY)
