@@ -135,7 +135,8 @@ def audit_view(
     gradient = over(batches, gradient_correlation, adapter, view=view)
     shuffles = {"seed": 0, "n_permutations": options.shuffles}
     shuffled = over(batches, permutation_test, adapter, view=view, **shuffles)
-    search = {"seed": 0, "epsilon": EPSILON, "n_adversaries": 2, "n_steps": options.steps}
+    search: dict[str, Any] = {"method": "published", "n_steps": options.steps, "seed": 0}
+    search |= {"epsilon": EPSILON, "n_adversaries": 2}
     other = over(batches[::EVERY], adversarial_attention, adapter, view=view, **search)
     agreement = rank_correlation(gradient.importance, loo.importance, mask=loo.mask)
     weights = gradient.explanation

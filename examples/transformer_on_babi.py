@@ -133,7 +133,14 @@ def audit(
     loo = loo_correlation(adapter, ids, view=view)
     shuffled = permutation_test(adapter, ids, view=view, seed=0)
     other = adversarial_attention(
-        adapter, ids[:SEARCHED], epsilon=0.05, n_adversaries=2, n_steps=steps, seed=0, view=view
+        adapter,
+        ids[:SEARCHED],
+        epsilon=0.05,
+        n_adversaries=2,
+        method="published",
+        n_steps=steps,
+        seed=0,
+        view=view,
     )
     weights = gradient.explanation
     values = (
