@@ -86,6 +86,8 @@ def _piece(
         size = (second / (1 - _BETAS[1] ** step)).sqrt_().add_(_STABILITY)
         rate = longest * (1 - (step - 1) / n_steps) + _LAST_RATE
         scores.addcdiv_(first, size, value=-rate / (1 - _BETAS[0] ** step))
+    if looks == 1:  # there is no time for the ends
+        return attack.judge(best)
     return attack.judge(best).beside(restored(attack, _rows(attack, scores), looks))
 
 
