@@ -50,7 +50,7 @@ def adversarial_attention(
             are affine. ``"published"`` is the search of Jain & Wallace. The
             result names which ran.
         n_steps: Steps of the published search, at least 1; ours takes a
-            twentieth of them.
+            fifth to a twentieth of them, by what a step costs.
         n_nodes: Nodes of the tree that ``"certified"`` may look at for each
             instance, at least 1; each solves a few linear programmes.
         constraints: Limits on the adversaries besides the output.

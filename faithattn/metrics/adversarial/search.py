@@ -33,7 +33,7 @@ class _Effort(NamedTuple):
 
 _FEWEST = 5  # adversaries that are looked for, however few are asked for
 _LOOKS = 3  # at a line, each four times as close
-_HURRIED = 100  # steps of the published search that would take as long as looking closely
+_HURRIED = 100  # with fewer steps than these, looking closely would take longer than the climb
 _KNOWN = _Effort(20, 1, 1)  # a closed form gave the starts: there is little to add
 _AFFINE = _Effort(5, 4, 2)  # an alternative is a product of matrices
 _ONE_ROW = _Effort(7, 2, 1)
@@ -45,7 +45,7 @@ def search(attack: Attack, n_steps: int) -> Found:
 
     Starts are optima of the model made linear. Each is brought within epsilon
     along the line from the original; pairs of positions also along the line
-    between the two. The best, and as many random rows, are then moved uphill.
+    between the two. The best, and random rows, are then moved uphill.
     """
     asked, attack = attack, attack.within(attack.epsilon, max(attack.count, _FEWEST))
     single = attack.original.shape[1] == 1

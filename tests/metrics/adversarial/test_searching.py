@@ -102,14 +102,13 @@ def test_at_least_the_published_search(kind: tuple[int, str], heads: int) -> Non
 
 
 @pytest.mark.parametrize("kind", [(3, "softmax"), (1, "sigmoid"), (3, "sigmoid")])
-def test_on_average_above_the_published_search_where_the_model_bends(kind: tuple[int, str]) -> None:
-    """Ours takes a twentieth of the steps; asked for eight times as many, two in five."""
+def test_no_less_than_the_published_search_where_the_model_bends(kind: tuple[int, str]) -> None:
+    """Nothing guarantees it, but these 32 rows of 12 positions show where it stops to hold."""
     model = readout(32, 12, kind, bent=True)
     other = search(model, method="published").max_jsd
-    for steps, share in ((500, 0.5), (4000, 0.1)):
-        found = search(model, n_steps=steps).max_jsd
-        assert float(found.mean()) > float(other.mean())
-        assert float((found < other - 1e-6).double().mean()) <= share
+    found = search(model, n_steps=500).max_jsd
+    assert (found >= other - 1e-6).all()
+    assert float((found - other).mean()) > 0.05
 
 
 @settings(max_examples=15, deadline=None)
