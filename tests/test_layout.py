@@ -21,9 +21,11 @@ LAYERS = (
     {"adapters"},
     {"interventions"},
     {"importance"},
+    {"explanations"},
     {"statistics", "results"},
     {"metrics"},
     {"paper"},
+    {"planted"},
     {"cli"},
     {"__main__"},
 )
