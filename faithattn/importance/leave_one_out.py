@@ -9,9 +9,11 @@ from torch import Tensor
 
 from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.view import AttentionView
+from faithattn.importance.removal.changes import change_from
 from faithattn.importance.removal.naming import InputRemoval, name_of
-from faithattn.importance.removal.operators import REMOVALS, of_inputs
-from faithattn.importance.removal.pairs import change_from
+from faithattn.importance.removal.operators import REMOVALS
+from faithattn.importance.removal.outputs import over_sets
+from faithattn.importance.removal.sets import Singles
 
 Removal: TypeAlias = "str | InputRemoval"
 _SHORT_TEXT = 16  # positions; longer texts only make recording more worthwhile
@@ -108,9 +110,9 @@ def expected_replays(name: str) -> int:
 
 def leave_one_out_of(reading: Reading, removal: Removal, target: int | Tensor | None) -> Tensor:
     """Leave-one-out importance from a reading; see :func:`leave_one_out_importance`."""
-    change = change_from(reading, target)
-    if isinstance(removal, str):
-        importance = REMOVALS[removal](reading, change)
-    else:
-        importance = of_inputs(reading, change, removal)
-    return importance.masked_fill(~reading.rows.mask, 0)
+    mask = reading.rows.mask
+    importance = torch.zeros(mask.shape, dtype=reading.outputs.dtype, device=mask.device)
+    rows, positions = mask.nonzero(as_tuple=True)
+    singles = Singles(rows, positions, mask.shape[1])
+    importance[rows, positions] = over_sets(reading, removal, singles, change_from(reading, target))
+    return importance
