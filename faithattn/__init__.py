@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         SupportsRemoval,
         SupportsReplay,
         SupportsSelection,
+        SupportsSetRemoval,
     )
     from faithattn.adapters.torch_module.adapt import adapt
     from faithattn.adapters.torch_module.tokens import token_logits
@@ -76,6 +77,7 @@ __all__ = [
     "SupportsRemoval",
     "SupportsReplay",
     "SupportsSelection",
+    "SupportsSetRemoval",
     "TorchAdapter",
     "__version__",
     "adapt",
@@ -118,6 +120,7 @@ _HOMES = {
         "SupportsRemoval",
         "SupportsReplay",
         "SupportsSelection",
+        "SupportsSetRemoval",
     ],
     "adapters.torch_module.adapt": ["adapt"],
     "adapters.torch_module.tokens": ["token_logits"],
