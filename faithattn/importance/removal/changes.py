@@ -25,10 +25,10 @@ class Change:
     reading: Reading
     classes: Tensor | None
 
-    def __call__(self, outputs: Tensor, rows: Tensor) -> Tensor:
-        """Distances ``(..., n)`` of outputs ``(..., n, C)`` from those of the given rows."""
+    def __call__(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Distances ``(..., n)`` of logits ``(..., n, C)`` from the outputs of the given rows."""
         reading = self.reading
-        original = reading.outputs[rows]
+        outputs, original = probabilities(logits, reading.output), reading.outputs[rows]
         if self.classes is None:
             return output_distance(outputs, original, reading.output)
         wanted = self.classes[rows]
@@ -41,8 +41,8 @@ def change_from(reading: Reading, target: int | Tensor | None) -> Change:
     return Change(reading, None if target is None else resolve_target(target, reading))
 
 
-def outputs_of(reading: Reading, run: Run, size: int) -> Tensor:
-    """Outputs ``(size, C)`` of a run on rows of the reading, changed."""
+def logits_of(reading: Reading, run: Run, size: int) -> Tensor:
+    """Logits ``(size, C)`` of a run on rows of the reading, changed."""
     require_logits(run.logits)
     expected = (size, reading.outputs.shape[-1])
     if run.logits.shape != expected:
@@ -50,4 +50,4 @@ def outputs_of(reading: Reading, run: Run, size: int) -> Tensor:
             f"logits after a removal must have shape {expected}, one row for each; "
             f"got {tuple(run.logits.shape)}. Keep the instances apart."
         )
-    return probabilities(run.logits, reading.output)
+    return run.logits
