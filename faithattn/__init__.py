@@ -54,9 +54,12 @@ if TYPE_CHECKING:
     from faithattn.measures.retrieval import average_precision, ndcg
     from faithattn.metrics.adversarial.attention import adversarial_attention
     from faithattn.metrics.adversarial.frontier import adversarial_frontier
+    from faithattn.metrics.comparison import compare_explanations
     from faithattn.metrics.correlation import gradient_correlation, loo_correlation
     from faithattn.metrics.permutation import permutation_test
+    from faithattn.metrics.scores import Question, Score
     from faithattn.results.adversarial import AdversarialFrontier, AdversarialResult
+    from faithattn.results.comparison.comparison import Column, Comparison
     from faithattn.results.correlation import Correlation
     from faithattn.results.permutation import PermutationResult
     from faithattn.statistics import Statistics, Summary
@@ -67,11 +70,15 @@ __all__ = [
     "AdversarialResult",
     "AttentionModel",
     "AttentionView",
+    "Column",
+    "Comparison",
     "Correlation",
     "PermutationResult",
     "Plausible",
+    "Question",
     "RankCorrelation",
     "Run",
+    "Score",
     "Statistics",
     "Summary",
     "SupportsRemoval",
@@ -86,6 +93,7 @@ __all__ = [
     "aggregate_scores",
     "average_precision",
     "check_adapter",
+    "compare_explanations",
     "exact_adversary",
     "gradient_correlation",
     "gradient_importance",
@@ -145,6 +153,9 @@ _HOMES = {
     "metrics.adversarial.attention": ["adversarial_attention"],
     "metrics.adversarial.frontier": ["adversarial_frontier"],
     "measures.retrieval": ["average_precision", "ndcg"],
+    "metrics.comparison": ["compare_explanations"],
+    "metrics.scores": ["Question", "Score"],
+    "results.comparison.comparison": ["Column", "Comparison"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
     "metrics.permutation": ["permutation_test"],
     "results.adversarial": ["AdversarialFrontier", "AdversarialResult"],
