@@ -59,3 +59,20 @@ def class_probability(outputs: Tensor, target: Tensor, output: str) -> Tensor:
         return torch.where(target == 1, positive, 1 - positive)
     index = target.expand(outputs.shape[:-1]).unsqueeze(-1)
     return outputs.gather(-1, index).squeeze(-1)
+
+
+def class_log_odds(logits: Tensor, target: Tensor, output: str) -> Tensor:
+    """Log-odds ln(p / (1 - p)) of class ``target`` (B,), from logits ``(..., B, C)``.
+
+    Finite where the probability itself is rounded to 0 or 1; nan for regression.
+    """
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    index = target.expand(wide.shape[:-1]).unsqueeze(-1)
+    if output == "identity":
+        return wide.new_full(wide.shape[:-1], torch.nan)
+    if output == "sigmoid":
+        if wide.shape[-1] == 1:
+            return torch.where(target == 1, wide[..., 0], -wide[..., 0])
+        return wide.gather(-1, index).squeeze(-1)
+    others = wide.scatter(-1, index, -torch.inf)
+    return wide.gather(-1, index).squeeze(-1) - others.logsumexp(-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from faithattn.adapters.protocol import Run
@@ -39,6 +40,18 @@ class Change:
 def change_from(reading: Reading, target: int | Tensor | None) -> Change:
     """Distances from a reading, for one class or for the outputs as a whole."""
     return Change(reading, None if target is None else resolve_target(target, reading))
+
+
+def watched_class(reading: Reading, target: int | Tensor | None) -> Tensor:
+    """The class ``(B,)`` whose probability is watched; of one regression output, that output."""
+    if target is None and reading.output == "identity" and reading.outputs.shape[-1] == 1:
+        return torch.zeros_like(reading.predicted)
+    if target is None and (reading.predicted < 0).any():
+        raise ValueError(
+            "target must name an output where none is the prediction; got None for "
+            f"{reading.outputs.shape[-1]} outputs of kind {reading.output!r}. Pass its number."
+        )
+    return resolve_target(target, reading)
 
 
 def logits_of(reading: Reading, run: Run, size: int) -> Tensor:
