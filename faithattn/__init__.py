@@ -57,11 +57,21 @@ if TYPE_CHECKING:
     from faithattn.metrics.comparison import compare_explanations
     from faithattn.metrics.correlation import gradient_correlation, loo_correlation
     from faithattn.metrics.permutation import permutation_test
+    from faithattn.metrics.removal.agreement import removal_agreement
+    from faithattn.metrics.removal.bounds import normalized_aopc
+    from faithattn.metrics.removal.curves import removal_curves
+    from faithattn.metrics.removal.soft import soft_removal
     from faithattn.metrics.scores import Question, Score
     from faithattn.results.adversarial import AdversarialFrontier, AdversarialResult
     from faithattn.results.comparison.comparison import Column, Comparison
     from faithattn.results.correlation import Correlation
     from faithattn.results.permutation import PermutationResult
+    from faithattn.results.removal import (
+        NormalizedAOPC,
+        RemovalAgreement,
+        RemovalCurves,
+        SoftRemoval,
+    )
     from faithattn.statistics import Statistics, Summary
 
 __all__ = [
@@ -73,12 +83,16 @@ __all__ = [
     "Column",
     "Comparison",
     "Correlation",
+    "NormalizedAOPC",
     "PermutationResult",
     "Plausible",
     "Question",
     "RankCorrelation",
+    "RemovalAgreement",
+    "RemovalCurves",
     "Run",
     "Score",
+    "SoftRemoval",
     "Statistics",
     "Summary",
     "SupportsRemoval",
@@ -106,10 +120,14 @@ __all__ = [
     "mask_token",
     "memory_budget",
     "ndcg",
+    "normalized_aopc",
     "patch_groups",
     "permutation_test",
     "permute_attention",
     "rank_correlation",
+    "removal_agreement",
+    "removal_curves",
+    "soft_removal",
     "spearman_correlation",
     "token_logits",
     "top_k_kendall",
@@ -158,9 +176,14 @@ _HOMES = {
     "results.comparison.comparison": ["Column", "Comparison"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
     "metrics.permutation": ["permutation_test"],
+    "metrics.removal.agreement": ["removal_agreement"],
+    "metrics.removal.bounds": ["normalized_aopc"],
+    "metrics.removal.curves": ["removal_curves"],
+    "metrics.removal.soft": ["soft_removal"],
     "results.adversarial": ["AdversarialFrontier", "AdversarialResult"],
     "results.correlation": ["Correlation"],
     "results.permutation": ["PermutationResult"],
+    "results.removal": ["NormalizedAOPC", "RemovalAgreement", "RemovalCurves", "SoftRemoval"],
     "statistics": ["Statistics", "Summary"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

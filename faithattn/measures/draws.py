@@ -149,6 +149,28 @@ def noise_of(seed: int, ids: Tensor, draws: Tensor, valid: Tensor) -> Tensor:
     return noise
 
 
+def element_shares(seed: int, ids: Tensor, draws: Tensor, valid: Tensor, width: int) -> Tensor:
+    """Uniform numbers in (0, 1) of each element, ``(n, L, width)`` in float64.
+
+    A function of (seed, instance, draw, position, element).
+
+    Args:
+        seed: Any whole number.
+        ids: Id ``(n,)`` of each row.
+        draws: Number ``(n,)`` of its draw.
+        valid: ``(n, L)`` bool; positions count among these.
+        width: Elements of a position.
+    """
+    rank = (valid.long().cumsum(-1) - 1).clamp_min(0)
+    base = _mix(torch.full_like(ids, _signed((seed ^ 0x656C656D) * _GOLDEN)))
+    base = _mix(base + ids * _GOLDEN)
+    base = _mix(base + (draws + 1) * _GOLDEN)
+    base = _mix(base[:, None] + (rank + 1) * _GOLDEN)
+    elements = torch.arange(1, width + 1, device=ids.device) * _GOLDEN
+    bits = _mix(base[..., None] + elements)
+    return ((bits >> 12) & ((1 << 52) - 1)).double().add_(0.5).mul_(2.0**-52)
+
+
 def _hash(seed: int, ids: Tensor, draws: Tensor, rank: Tensor) -> Tensor:
     """Hashes (seed, instance, draw, position) to 64 bits, shape (B, draws, L)."""
     base = _mix(torch.full_like(ids, _signed(seed * _GOLDEN)))

@@ -106,31 +106,8 @@ def removal_curves(
     scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
     classes = watched_class(reading, target)
     with torch.no_grad():
-        return _measured(reading, scores, classes, removal, shares, steps, explanation)
-
-
-def _measured(
-    reading: Reading,
-    scores: Tensor,
-    classes: Tensor,
-    removal: Removal,
-    fractions: tuple[float, ...],
-    steps: int | None,
-    explanation: Explanation,
-) -> RemovalCurves:
-    """Runs what the shares and the areas need, each set once, and reads both off."""
+        found = curves_of(reading, scores, classes, removal, shares, steps)
     rows = reading.rows
-    lengths = rows.mask.sum(-1)
-    counts = counts_of(fractions, lengths)
-    points = steps_of(steps, lengths, rows.mask.shape[1])
-    needed = points.scatter(1, counts.clamp_max(points.shape[1] - 1), True)
-    needed &= ~undefined_rows(scores, rows.mask)[:, None]
-    without, alone = _chains(reading, removal, ranks_of(scores, rows.mask), needed, classes)
-    every = torch.arange(len(lengths), device=lengths.device)
-    whole = _watched(reading, classes)(reading.run.logits, every)
-    top = counts[..., None].expand(*counts.shape, 2)
-    fall = whole[:, None] - without.gather(1, top)
-    rest = whole[:, None, 0] - alone[..., 0].gather(1, counts)
     return RemovalCurves(
         predicted=reading.predicted,
         max_attention=rows.max_attention,
@@ -138,21 +115,45 @@ def _measured(
         view=str(rows.view),
         output=reading.output,
         replay=reading.replayed,
-        comprehensiveness=fall[..., 0],
-        sufficiency=rest,
-        aopc_comprehensiveness=fall[..., 0].mean(-1),
-        aopc_sufficiency=rest.mean(-1),
-        log_odds=fall[..., 1],
-        deletion_area=_area(without[..., 0], points, lengths),
-        insertion_area=_area(alone[..., 0], points, lengths),
-        original=whole[:, 0],
-        without=without[..., 0],
-        alone=alone[..., 0],
-        length=lengths,
-        fractions=fractions,
+        length=rows.mask.sum(-1),
+        fractions=shares,
         explanation=name_of_explanation(explanation),
-        removal=check_removal(removal),
+        removal=name,
+        **found,
     )
+
+
+def curves_of(
+    reading: Reading,
+    scores: Tensor,
+    classes: Tensor,
+    removal: Removal,
+    fractions: tuple[float, ...],
+    steps: int | None,
+) -> dict[str, Tensor]:
+    """What shares and areas say, by the names of the result; each set is run once."""
+    mask = reading.rows.mask
+    lengths = mask.sum(-1)
+    counts = counts_of(fractions, lengths)
+    points = steps_of(steps, lengths, mask.shape[1])
+    needed = points.scatter(1, counts, True) & ~undefined_rows(scores, mask)[:, None]
+    without, alone = _chains(reading, removal, ranks_of(scores, mask), needed, classes)
+    every = torch.arange(len(lengths), device=lengths.device)
+    whole = _watched(reading, classes)(reading.run.logits, every)
+    fall = whole[:, None] - without.gather(1, counts[..., None].expand(*counts.shape, 2))
+    rest = whole[:, None, 0] - alone[..., 0].gather(1, counts)
+    return {
+        "comprehensiveness": fall[..., 0],
+        "sufficiency": rest,
+        "aopc_comprehensiveness": fall[..., 0].mean(-1),
+        "aopc_sufficiency": rest.mean(-1),
+        "log_odds": fall[..., 1],
+        "deletion_area": _area(without[..., 0], points, lengths),
+        "insertion_area": _area(alone[..., 0], points, lengths),
+        "original": whole[:, 0],
+        "without": without[..., 0],
+        "alone": alone[..., 0],
+    }
 
 
 def _chains(
