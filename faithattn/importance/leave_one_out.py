@@ -12,6 +12,7 @@ from faithattn.adapters.view import AttentionView
 from faithattn.importance.removal.naming import InputRemoval, name_of
 from faithattn.importance.removal.operators import REMOVALS, of_inputs
 from faithattn.importance.removal.pairs import change_from
+from faithattn.importance.signed import signed_leave_one_out
 
 Removal: TypeAlias = "str | InputRemoval"
 _SHORT_TEXT = 16  # positions; longer texts only make recording more worthwhile
@@ -24,11 +25,13 @@ def leave_one_out_importance(
     removal: Removal = "delete",
     view: AttentionView | None = None,
     target: int | Tensor | None = None,
+    signed: bool = False,
 ) -> Tensor:
     """Importance of each position by the change of output without it.
 
-    The change is the total variation distance between the two outputs, or,
-    with a target, the absolute change of that class's probability.
+    The change is the total variation distance between the two outputs; with a
+    target, the absolute change of that class's probability; signed, how far
+    that probability falls.
 
     Args:
         model: An :class:`AttentionModel` or a plain ``nn.Module``.
@@ -50,17 +53,21 @@ def leave_one_out_importance(
             position of each row in its own way, such as
             ``mask_token(103)`` or ``mask_patch(16)``.
         view: Which attention is changed; not needed for one row.
-        target: Class to explain, an int or ``(B,)``; None compares outputs.
+        target: Class to explain, an int or ``(B,)``; None compares outputs,
+            and is the predicted class where signed.
+        signed: Whether importance is p(x) - p(x without the position), which
+            is negative where the position speaks against the class.
 
     Returns:
-        Importance ``(B, L)``, 0..1 for classes, 0 outside the mask; nan where
-        nothing would be left (a text of one position under ``"delete"``) or
-        there is nothing to put in its place.
+        Importance ``(B, L)``, 0..1 for classes (-1..1 signed), 0 outside the
+        mask; nan where nothing would be left (a text of one position under
+        ``"delete"``) or there is nothing to put in its place.
 
     Raises:
         AdapterError: If the model cannot remove a position this way.
         TypeError: If ``removal`` is no name and no function.
-        ValueError: If ``removal`` is unknown or ``target`` is no class.
+        ValueError: If ``removal`` is unknown, ``target`` is no class, or
+            several outputs have no predicted one to be signed for.
 
     References:
         Jain & Wallace (2019), "Attention is not Explanation", section 4.1.
@@ -75,6 +82,8 @@ def leave_one_out_importance(
     name = check_removal(removal)
     with torch.no_grad():
         reading = read(model, inputs, view, replay=expected_replays(name))
+        if signed:
+            return signed_leave_one_out(reading, removal, target)
         return leave_one_out_of(reading, removal, target)
 
 
