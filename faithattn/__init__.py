@@ -55,9 +55,11 @@ if TYPE_CHECKING:
     from faithattn.metrics.adversarial.frontier import adversarial_frontier
     from faithattn.metrics.correlation import gradient_correlation, loo_correlation
     from faithattn.metrics.permutation import permutation_test
+    from faithattn.metrics.violation import faithfulness_violation, polarity_agreement
     from faithattn.results.adversarial import AdversarialFrontier, AdversarialResult
     from faithattn.results.correlation import Correlation
     from faithattn.results.permutation import PermutationResult
+    from faithattn.results.violation import PolarityResult, ViolationResult
     from faithattn.statistics import Statistics, Summary
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "Correlation",
     "PermutationResult",
     "Plausible",
+    "PolarityResult",
     "RankCorrelation",
     "Run",
     "Statistics",
@@ -77,6 +80,7 @@ __all__ = [
     "SupportsReplay",
     "SupportsSelection",
     "TorchAdapter",
+    "ViolationResult",
     "__version__",
     "adapt",
     "adversarial_attention",
@@ -85,6 +89,7 @@ __all__ = [
     "average_precision",
     "check_adapter",
     "exact_adversary",
+    "faithfulness_violation",
     "gradient_correlation",
     "gradient_importance",
     "jensen_shannon_divergence",
@@ -99,6 +104,7 @@ __all__ = [
     "patch_groups",
     "permutation_test",
     "permute_attention",
+    "polarity_agreement",
     "rank_correlation",
     "spearman_correlation",
     "token_logits",
@@ -144,9 +150,11 @@ _HOMES = {
     "measures.retrieval": ["average_precision", "ndcg"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
     "metrics.permutation": ["permutation_test"],
+    "metrics.violation": ["faithfulness_violation", "polarity_agreement"],
     "results.adversarial": ["AdversarialFrontier", "AdversarialResult"],
     "results.correlation": ["Correlation"],
     "results.permutation": ["PermutationResult"],
+    "results.violation": ["PolarityResult", "ViolationResult"],
     "statistics": ["Statistics", "Summary"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
