@@ -50,15 +50,18 @@ if TYPE_CHECKING:
         rank_correlation,
         top_k_kendall,
     )
+    from faithattn.measures.rationale import rationale_mask
     from faithattn.measures.retrieval import average_precision, ndcg
     from faithattn.metrics.adversarial.attention import adversarial_attention
     from faithattn.metrics.adversarial.frontier import adversarial_frontier
     from faithattn.metrics.correlation import gradient_correlation, loo_correlation
     from faithattn.metrics.permutation import permutation_test
+    from faithattn.metrics.plausibility import plausibility, rationale_agreement
     from faithattn.metrics.violation import faithfulness_violation, polarity_agreement
     from faithattn.results.adversarial import AdversarialFrontier, AdversarialResult
     from faithattn.results.correlation import Correlation
     from faithattn.results.permutation import PermutationResult
+    from faithattn.results.plausibility import Plausibility
     from faithattn.results.violation import PolarityResult, ViolationResult
     from faithattn.statistics import Statistics, Summary
 
@@ -70,6 +73,7 @@ __all__ = [
     "AttentionView",
     "Correlation",
     "PermutationResult",
+    "Plausibility",
     "Plausible",
     "PolarityResult",
     "RankCorrelation",
@@ -104,8 +108,11 @@ __all__ = [
     "patch_groups",
     "permutation_test",
     "permute_attention",
+    "plausibility",
     "polarity_agreement",
     "rank_correlation",
+    "rationale_agreement",
+    "rationale_mask",
     "spearman_correlation",
     "token_logits",
     "top_k_kendall",
@@ -147,13 +154,16 @@ _HOMES = {
     "measures.rank": ["RankCorrelation", "kendall_tau", "rank_correlation", "top_k_kendall"],
     "metrics.adversarial.attention": ["adversarial_attention"],
     "metrics.adversarial.frontier": ["adversarial_frontier"],
+    "measures.rationale": ["rationale_mask"],
     "measures.retrieval": ["average_precision", "ndcg"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
     "metrics.permutation": ["permutation_test"],
+    "metrics.plausibility": ["plausibility", "rationale_agreement"],
     "metrics.violation": ["faithfulness_violation", "polarity_agreement"],
     "results.adversarial": ["AdversarialFrontier", "AdversarialResult"],
     "results.correlation": ["Correlation"],
     "results.permutation": ["PermutationResult"],
+    "results.plausibility": ["Plausibility"],
     "results.violation": ["PolarityResult", "ViolationResult"],
     "statistics": ["Statistics", "Summary"],
 }
