@@ -54,11 +54,14 @@ if TYPE_CHECKING:
     from faithattn.measures.retrieval import average_precision, ndcg
     from faithattn.metrics.adversarial.attention import adversarial_attention
     from faithattn.metrics.adversarial.frontier import adversarial_frontier
+    from faithattn.metrics.comparison import compare_explanations
     from faithattn.metrics.correlation import gradient_correlation, loo_correlation
     from faithattn.metrics.permutation import permutation_test
     from faithattn.metrics.plausibility import plausibility, rationale_agreement
+    from faithattn.metrics.scores import Question, Score
     from faithattn.metrics.violation import faithfulness_violation, polarity_agreement
     from faithattn.results.adversarial import AdversarialFrontier, AdversarialResult
+    from faithattn.results.comparison.comparison import Column, Comparison
     from faithattn.results.correlation import Correlation
     from faithattn.results.permutation import PermutationResult
     from faithattn.results.plausibility import Plausibility
@@ -71,13 +74,17 @@ __all__ = [
     "AdversarialResult",
     "AttentionModel",
     "AttentionView",
+    "Column",
+    "Comparison",
     "Correlation",
     "PermutationResult",
     "Plausibility",
     "Plausible",
     "PolarityResult",
+    "Question",
     "RankCorrelation",
     "Run",
+    "Score",
     "Statistics",
     "Summary",
     "SupportsRemoval",
@@ -92,6 +99,7 @@ __all__ = [
     "aggregate_scores",
     "average_precision",
     "check_adapter",
+    "compare_explanations",
     "exact_adversary",
     "faithfulness_violation",
     "gradient_correlation",
@@ -156,6 +164,9 @@ _HOMES = {
     "metrics.adversarial.frontier": ["adversarial_frontier"],
     "measures.rationale": ["rationale_mask"],
     "measures.retrieval": ["average_precision", "ndcg"],
+    "metrics.comparison": ["compare_explanations"],
+    "metrics.scores": ["Question", "Score"],
+    "results.comparison.comparison": ["Column", "Comparison"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
     "metrics.permutation": ["permutation_test"],
     "metrics.plausibility": ["plausibility", "rationale_agreement"],

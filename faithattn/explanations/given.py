@@ -13,7 +13,14 @@ from faithattn.adapters.reading import Reading
 Explanation: TypeAlias = "str | Tensor"
 
 
-def scores_of(reading: Reading, explanation: Explanation) -> Tensor:
+def scores_of(
+    reading: Reading,
+    explanation: Explanation,
+    *,
+    target: int | Tensor | None = None,
+    seed: int = 0,
+    instances: Tensor | None = None,
+) -> Tensor:
     """Scores ``(B, L)`` of the positions of a reading, 0 outside the mask.
 
     A nan at a position of the mask stays: it makes what is computed from the
