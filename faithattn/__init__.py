@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         SupportsRemoval,
         SupportsReplay,
         SupportsSelection,
+        SupportsSetRemoval,
     )
     from faithattn.adapters.torch_module.adapt import adapt
     from faithattn.adapters.torch_module.tokens import token_logits
@@ -90,6 +91,7 @@ __all__ = [
     "SupportsRemoval",
     "SupportsReplay",
     "SupportsSelection",
+    "SupportsSetRemoval",
     "TorchAdapter",
     "ViolationResult",
     "__version__",
@@ -139,6 +141,7 @@ _HOMES = {
         "SupportsRemoval",
         "SupportsReplay",
         "SupportsSelection",
+        "SupportsSetRemoval",
     ],
     "adapters.torch_module.adapt": ["adapt"],
     "adapters.torch_module.tokens": ["token_logits"],

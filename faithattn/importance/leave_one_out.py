@@ -9,10 +9,12 @@ from torch import Tensor
 
 from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.view import AttentionView
+from faithattn.importance.removal.changes import change_from
 from faithattn.importance.removal.naming import InputRemoval, name_of
-from faithattn.importance.removal.operators import REMOVALS, of_inputs
-from faithattn.importance.removal.pairs import change_from
-from faithattn.importance.signed import signed_leave_one_out
+from faithattn.importance.removal.operators import REMOVALS
+from faithattn.importance.removal.outputs import over_sets
+from faithattn.importance.removal.sets import Singles
+from faithattn.importance.signed import fall_from
 
 Removal: TypeAlias = "str | InputRemoval"
 _SHORT_TEXT = 16  # positions; longer texts only make recording more worthwhile
@@ -82,9 +84,7 @@ def leave_one_out_importance(
     name = check_removal(removal)
     with torch.no_grad():
         reading = read(model, inputs, view, replay=expected_replays(name))
-        if signed:
-            return signed_leave_one_out(reading, removal, target)
-        return leave_one_out_of(reading, removal, target)
+        return leave_one_out_of(reading, removal, target, signed=signed)
 
 
 def check_removal(removal: Removal) -> str:
@@ -115,11 +115,14 @@ def expected_replays(name: str) -> int:
     return _SHORT_TEXT if name.startswith("mask_attention") else 0
 
 
-def leave_one_out_of(reading: Reading, removal: Removal, target: int | Tensor | None) -> Tensor:
+def leave_one_out_of(
+    reading: Reading, removal: Removal, target: int | Tensor | None, *, signed: bool = False
+) -> Tensor:
     """Leave-one-out importance from a reading; see :func:`leave_one_out_importance`."""
-    change = change_from(reading, target)
-    if isinstance(removal, str):
-        importance = REMOVALS[removal](reading, change)
-    else:
-        importance = of_inputs(reading, change, removal)
-    return importance.masked_fill(~reading.rows.mask, 0)
+    mask = reading.rows.mask
+    importance = torch.zeros(mask.shape, dtype=reading.outputs.dtype, device=mask.device)
+    rows, positions = mask.nonzero(as_tuple=True)
+    singles = Singles(rows, positions, mask.shape[1])
+    change = (fall_from if signed else change_from)(reading, target)
+    importance[rows, positions] = over_sets(reading, removal, singles, change)
+    return importance

@@ -105,6 +105,9 @@ def plausibility(
     k: int | None = None,
     groups: Tensor | None = None,
     tie_tolerance: Tolerance = "auto",
+    target: int | Tensor | None = None,
+    seed: int = 0,
+    instances: Tensor | None = None,
 ) -> Plausibility:
     """How well an explanation of a model singles out the positions that people marked.
 
@@ -123,6 +126,10 @@ def plausibility(
         groups: Number of each position's group, which the rationale counts;
             None compares positions.
         tie_tolerance: Neighbouring scores closer than this count as tied.
+        target: Class that a named explanation explains, an int or ``(B,)``;
+            None is the prediction.
+        seed: Seed of explanations that are drawn.
+        instances: Ids ``(B,)`` of the rows, int64; default ``arange(B)``.
 
     Returns:
         The agreement of each instance; nan where nothing is marked.
@@ -147,7 +154,7 @@ def plausibility(
     """
     with torch.no_grad():
         reading = read(model, inputs, view)
-        scores = scores_of(reading, explanation)
+        scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
     rows = reading.rows
     about = {
         "predicted": reading.predicted,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,8 +11,12 @@ from faithattn._checks import require_count
 from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.view import AttentionView
 from faithattn.explanations.given import Explanation, name_of_explanation, scores_of
-from faithattn.importance.leave_one_out import Removal, check_removal, expected_replays
-from faithattn.importance.signed import signed_leave_one_out
+from faithattn.importance.leave_one_out import (
+    Removal,
+    check_removal,
+    expected_replays,
+    leave_one_out_of,
+)
 from faithattn.measures.signs import sign_agreement, top_signs
 from faithattn.metrics.correlation import output_noise
 from faithattn.results.violation import PolarityResult, ViolationResult
@@ -26,6 +30,8 @@ def faithfulness_violation(
     removal: Removal = "delete",
     target: int | Tensor | None = None,
     view: AttentionView | None = None,
+    seed: int = 0,
+    instances: Tensor | None = None,
 ) -> ViolationResult:
     """Whether the top position of an explanation pushes the output the other way.
 
@@ -50,6 +56,8 @@ def faithfulness_violation(
         target: Class whose probability is watched, an int or ``(B,)``; None is
             the prediction, or the output of a regression with one output.
         view: Which attention is the explanation; not needed for one row.
+        seed: Seed of explanations that are drawn.
+        instances: Ids ``(B,)`` of the rows, int64; default ``arange(B)``.
 
     Returns:
         One flag per instance, with position, score, change and chance; nan
@@ -75,7 +83,8 @@ def faithfulness_violation(
         (torch.Size([1]), 'delete')
     """
     name = check_removal(removal)
-    reading, scores, effects = _read(model, inputs, explanation, removal, target, view)
+    drawn = _Drawn(target, seed, instances)
+    reading, scores, effects = _read(model, inputs, explanation, removal, view, drawn)
     top = top_signs(scores, effects, reading.rows.mask, output_noise(reading.run.logits.dtype))
     return ViolationResult(
         predicted=reading.predicted,
@@ -103,6 +112,8 @@ def polarity_agreement(
     target: int | Tensor | None = None,
     view: AttentionView | None = None,
     k: int = 3,
+    seed: int = 0,
+    instances: Tensor | None = None,
 ) -> PolarityResult:
     """How much of an explanation has the sign of what the model does.
 
@@ -128,6 +139,8 @@ def polarity_agreement(
         view: Which attention is the explanation; not needed for one row.
         k: How many of the largest absolute scores to look at, at least 1; of
             near-ties the lower position comes first.
+        seed: Seed of explanations that are drawn.
+        instances: Ids ``(B,)`` of the rows, int64; default ``arange(B)``.
 
     Returns:
         Shares in 0..1 per instance; nan where no position has an effect, a
@@ -154,7 +167,8 @@ def polarity_agreement(
     """
     name = check_removal(removal)
     require_count("k", k)
-    reading, scores, effects = _read(model, inputs, explanation, removal, target, view)
+    drawn = _Drawn(target, seed, instances)
+    reading, scores, effects = _read(model, inputs, explanation, removal, view, drawn)
     mask, noise = reading.rows.mask, output_noise(reading.run.logits.dtype)
     found = sign_agreement(scores, effects, mask, noise, k)
     return PolarityResult(
@@ -177,18 +191,26 @@ def polarity_agreement(
     )
 
 
+class _Drawn(NamedTuple):
+    """What an explanation may depend on besides the reading."""
+
+    target: int | Tensor | None
+    seed: int
+    instances: Tensor | None
+
+
 def _read(
     model: object,
     inputs: Any,
     explanation: Explanation,
     removal: Removal,
-    target: int | Tensor | None,
     view: AttentionView | None,
+    drawn: _Drawn,
 ) -> tuple[Reading, Tensor, Tensor]:
     """A reading, the scores of its positions, and how far the class falls without each."""
     replays = expected_replays(check_removal(removal))
     with torch.no_grad():
         reading = read(model, inputs, view, replay=replays)
-        scores = scores_of(reading, explanation)
-        effects = signed_leave_one_out(reading, removal, target)
+        scores = scores_of(reading, explanation, **drawn._asdict())
+        effects = leave_one_out_of(reading, removal, drawn.target, signed=True)
     return reading, scores, effects.to(scores.dtype)

@@ -157,6 +157,25 @@ class TorchAdapter:
             ValueError: If a position is outside the inputs, or padding.
         """
         check_positions(positions)
+        return self._without(inputs, positions)
+
+    def remove_sets(self, inputs: Any, gone: Tensor) -> Any:
+        """Deletes the positions ``gone`` (n, L) of each row, as many in every row.
+
+        Raises:
+            AdapterError: As :meth:`remove`.
+            ValueError: If rows would lose different numbers of positions.
+        """
+        counts = gone.sum(1)
+        if (counts != counts[:1]).any():
+            raise ValueError(
+                "gone must take as many positions from every row; "
+                f"got {sorted(set(counts.tolist()))}. Group rows by their number."
+            )
+        return self._without(inputs, gone.nonzero()[:, 1].view(len(gone), -1))
+
+    def _without(self, inputs: Any, positions: Tensor) -> Any:
+        """The inputs without one position of each row, or without k."""
         inputs = with_special_tokens(inputs)
         plan = self._runner.plan
         known = [each.path for each in plan.sources.values() if each.path is not None]
