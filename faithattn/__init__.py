@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from faithattn.metrics.adversarial.frontier import adversarial_frontier
     from faithattn.metrics.comparison import compare_explanations
     from faithattn.metrics.correlation import gradient_correlation, loo_correlation
+    from faithattn.metrics.deception import deception_screen
     from faithattn.metrics.permutation import permutation_test
     from faithattn.metrics.plausibility import plausibility, rationale_agreement
     from faithattn.metrics.scores import Question, Score
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from faithattn.results.adversarial import AdversarialFrontier, AdversarialResult
     from faithattn.results.comparison.comparison import Column, Comparison
     from faithattn.results.correlation import Correlation
+    from faithattn.results.deception import DeceptionResult
     from faithattn.results.permutation import PermutationResult
     from faithattn.results.plausibility import Plausibility
     from faithattn.results.violation import PolarityResult, ViolationResult
@@ -78,6 +80,7 @@ __all__ = [
     "Column",
     "Comparison",
     "Correlation",
+    "DeceptionResult",
     "PermutationResult",
     "Plausibility",
     "Plausible",
@@ -102,6 +105,7 @@ __all__ = [
     "average_precision",
     "check_adapter",
     "compare_explanations",
+    "deception_screen",
     "exact_adversary",
     "faithfulness_violation",
     "gradient_correlation",
@@ -171,11 +175,13 @@ _HOMES = {
     "metrics.scores": ["Question", "Score"],
     "results.comparison.comparison": ["Column", "Comparison"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
+    "metrics.deception": ["deception_screen"],
     "metrics.permutation": ["permutation_test"],
     "metrics.plausibility": ["plausibility", "rationale_agreement"],
     "metrics.violation": ["faithfulness_violation", "polarity_agreement"],
     "results.adversarial": ["AdversarialFrontier", "AdversarialResult"],
     "results.correlation": ["Correlation"],
+    "results.deception": ["DeceptionResult"],
     "results.permutation": ["PermutationResult"],
     "results.plausibility": ["Plausibility"],
     "results.violation": ["PolarityResult", "ViolationResult"],
