@@ -44,35 +44,73 @@ if TYPE_CHECKING:
         total_variation_distance,
     )
     from faithattn.measures.draws import permute_attention
-    from faithattn.measures.groups import aggregate_scores, patch_groups, word_groups
+    from faithattn.measures.groups import (
+        aggregate_scores,
+        patch_groups,
+        word_groups,
+    )
     from faithattn.measures.rank import (
         RankCorrelation,
         kendall_tau,
         rank_correlation,
         top_k_kendall,
     )
-    from faithattn.measures.retrieval import average_precision, ndcg
+    from faithattn.measures.rationale import rationale_mask
+    from faithattn.measures.retrieval import (
+        average_precision,
+        ndcg,
+    )
     from faithattn.metrics.adversarial.attention import adversarial_attention
     from faithattn.metrics.adversarial.frontier import adversarial_frontier
     from faithattn.metrics.comparison import compare_explanations
-    from faithattn.metrics.correlation import gradient_correlation, loo_correlation
+    from faithattn.metrics.correlation import (
+        gradient_correlation,
+        loo_correlation,
+    )
+    from faithattn.metrics.deception import deception_screen
     from faithattn.metrics.permutation import permutation_test
+    from faithattn.metrics.plausibility import (
+        plausibility,
+        rationale_agreement,
+    )
     from faithattn.metrics.removal.agreement import removal_agreement
     from faithattn.metrics.removal.bounds import normalized_aopc
     from faithattn.metrics.removal.curves import removal_curves
     from faithattn.metrics.removal.soft import soft_removal
-    from faithattn.metrics.scores import Question, Score
-    from faithattn.results.adversarial import AdversarialFrontier, AdversarialResult
-    from faithattn.results.comparison.comparison import Column, Comparison
+    from faithattn.metrics.scores import (
+        Question,
+        Score,
+    )
+    from faithattn.metrics.violation import (
+        faithfulness_violation,
+        polarity_agreement,
+    )
+    from faithattn.results.adversarial import (
+        AdversarialFrontier,
+        AdversarialResult,
+    )
+    from faithattn.results.comparison.comparison import (
+        Column,
+        Comparison,
+    )
     from faithattn.results.correlation import Correlation
+    from faithattn.results.deception import DeceptionResult
     from faithattn.results.permutation import PermutationResult
+    from faithattn.results.plausibility import Plausibility
     from faithattn.results.removal import (
         NormalizedAOPC,
         RemovalAgreement,
         RemovalCurves,
         SoftRemoval,
     )
-    from faithattn.statistics import Statistics, Summary
+    from faithattn.results.violation import (
+        PolarityResult,
+        ViolationResult,
+    )
+    from faithattn.statistics import (
+        Statistics,
+        Summary,
+    )
 
 __all__ = [
     "AdapterError",
@@ -83,9 +121,12 @@ __all__ = [
     "Column",
     "Comparison",
     "Correlation",
+    "DeceptionResult",
     "NormalizedAOPC",
     "PermutationResult",
+    "Plausibility",
     "Plausible",
+    "PolarityResult",
     "Question",
     "RankCorrelation",
     "RemovalAgreement",
@@ -100,6 +141,7 @@ __all__ = [
     "SupportsSelection",
     "SupportsSetRemoval",
     "TorchAdapter",
+    "ViolationResult",
     "__version__",
     "adapt",
     "adversarial_attention",
@@ -108,7 +150,9 @@ __all__ = [
     "average_precision",
     "check_adapter",
     "compare_explanations",
+    "deception_screen",
     "exact_adversary",
+    "faithfulness_violation",
     "gradient_correlation",
     "gradient_importance",
     "jensen_shannon_divergence",
@@ -124,7 +168,11 @@ __all__ = [
     "patch_groups",
     "permutation_test",
     "permute_attention",
+    "plausibility",
+    "polarity_agreement",
     "rank_correlation",
+    "rationale_agreement",
+    "rationale_mask",
     "removal_agreement",
     "removal_curves",
     "soft_removal",
@@ -157,6 +205,8 @@ _HOMES = {
     "importance.leave_one_out": ["leave_one_out_importance"],
     "interventions.patches": ["mask_patch"],
     "interventions.tokens": ["mask_token"],
+    "measures.adversary.exact": ["exact_adversary"],
+    "measures.adversary.plausible": ["Plausible"],
     "measures.agreement": ["spearman_correlation", "top_k_overlap", "weighted_kendall_tau"],
     "measures.divergence": [
         "jensen_shannon_divergence",
@@ -164,26 +214,31 @@ _HOMES = {
         "total_variation_distance",
     ],
     "measures.draws": ["permute_attention"],
-    "measures.adversary.exact": ["exact_adversary"],
-    "measures.adversary.plausible": ["Plausible"],
     "measures.groups": ["aggregate_scores", "patch_groups", "word_groups"],
     "measures.rank": ["RankCorrelation", "kendall_tau", "rank_correlation", "top_k_kendall"],
+    "measures.rationale": ["rationale_mask"],
+    "measures.retrieval": ["average_precision", "ndcg"],
     "metrics.adversarial.attention": ["adversarial_attention"],
     "metrics.adversarial.frontier": ["adversarial_frontier"],
-    "measures.retrieval": ["average_precision", "ndcg"],
     "metrics.comparison": ["compare_explanations"],
-    "metrics.scores": ["Question", "Score"],
-    "results.comparison.comparison": ["Column", "Comparison"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
+    "metrics.deception": ["deception_screen"],
     "metrics.permutation": ["permutation_test"],
+    "metrics.plausibility": ["plausibility", "rationale_agreement"],
     "metrics.removal.agreement": ["removal_agreement"],
     "metrics.removal.bounds": ["normalized_aopc"],
     "metrics.removal.curves": ["removal_curves"],
     "metrics.removal.soft": ["soft_removal"],
+    "metrics.scores": ["Question", "Score"],
+    "metrics.violation": ["faithfulness_violation", "polarity_agreement"],
     "results.adversarial": ["AdversarialFrontier", "AdversarialResult"],
+    "results.comparison.comparison": ["Column", "Comparison"],
     "results.correlation": ["Correlation"],
+    "results.deception": ["DeceptionResult"],
     "results.permutation": ["PermutationResult"],
+    "results.plausibility": ["Plausibility"],
     "results.removal": ["NormalizedAOPC", "RemovalAgreement", "RemovalCurves", "SoftRemoval"],
+    "results.violation": ["PolarityResult", "ViolationResult"],
     "statistics": ["Statistics", "Summary"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

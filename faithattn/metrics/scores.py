@@ -15,10 +15,13 @@ from faithattn.explanations.given import Explanation, scores_of
 from faithattn.importance.gradient import gradient_importance
 from faithattn.importance.leave_one_out import Removal, leave_one_out_of
 from faithattn.measures.rank import Tolerance, rank_correlation
+from faithattn.measures.signs import sign_agreement, top_signs
 from faithattn.metrics.adversarial.attention import adversarial_attention
 from faithattn.metrics.correlation import output_noise
 from faithattn.metrics.permutation import permutation_test
+from faithattn.metrics.plausibility import rationale_agreement
 from faithattn.results.comparison.comparison import Column
+from faithattn.results.plausibility import Plausibility
 
 Found = TypeVar("Found")
 
@@ -144,6 +147,35 @@ def _adversary(question: Question) -> Tensor:
     ).max_jsd
 
 
+def _violation(question: Question) -> Tensor:
+    mask, noise = question.reading.rows.mask, output_noise(question.reading.run.logits.dtype)
+    return top_signs(question.scores, _effects(question), mask, noise).violated
+
+
+def _polarity(question: Question) -> Tensor:
+    mask, noise = question.reading.rows.mask, output_noise(question.reading.run.logits.dtype)
+    return sign_agreement(question.scores, _effects(question), mask, noise, 1).weighted
+
+
+def _effects(question: Question) -> Tensor:
+    """How far the probability of the class falls without each position."""
+
+    def compute() -> Tensor:
+        with torch.inference_mode(False), torch.no_grad():
+            return leave_one_out_of(
+                question.reading, question.removal, question.target, signed=True
+            )
+
+    return question.once("signed leave one out", compute).to(question.scores.dtype)
+
+
+def _agreement(question: Question) -> Plausibility:
+    if question.evidence is None:
+        raise ValueError("evidence must be given; got None. Pass (B, L) bool.")
+    mask = question.reading.rows.mask
+    return rationale_agreement(question.scores, question.evidence, mask=mask)
+
+
 _ALL = (
     Score("gradient_correlation", "tau with gradients", True, compute=_gradient_correlation),
     Score("loo_correlation", "tau with leave-one-out", True, compute=_loo_correlation),
@@ -155,5 +187,28 @@ _ALL = (
         compute=_permutation,
     ),
     Score("adversarial_attention", "eps-max JSD", False, attention_only=True, compute=_adversary),
+    Score("faithfulness_violation", "share of violations", False, compute=_violation),
+    Score("polarity_agreement", "weight of the right sign", True, compute=_polarity),
+    Score(
+        "average_precision",
+        "average precision of the evidence",
+        True,
+        kind="plausibility",
+        compute=lambda question: _agreement(question).average_precision,
+    ),
+    Score(
+        "rationale_mass",
+        "share of weight on the evidence",
+        True,
+        kind="plausibility",
+        compute=lambda question: _agreement(question).rationale_mass,
+    ),
+    Score(
+        "token_f1",
+        "token F1 of as many positions as the evidence has",
+        True,
+        kind="plausibility",
+        compute=lambda question: _agreement(question).f1,
+    ),
 )
 SCORES: dict[str, Score] = {score.name: score for score in _ALL}
