@@ -27,6 +27,7 @@ from faithattn.adapters.torch_module.passes import Runner
 from faithattn.adapters.torch_module.request import Request
 from faithattn.adapters.torch_module.runs import positions_of, shown, supports_of
 from faithattn.adapters.torch_module.sites import described_sites, settled, used_sites
+from faithattn.adapters.torch_module.values import transformed_values
 from faithattn.adapters.view import AttentionView
 
 MaskRule = Callable[[Any], Tensor] | Tensor | int
@@ -203,6 +204,28 @@ class TorchAdapter:
         """The same adapter, looking at these sites only; it prepares for a replay if asked."""
         known = names or self._focus
         return TorchAdapter(self.model, self._runner, self._options, known, alternatives)
+
+    def unfocused(self) -> TorchAdapter:
+        """The same adapter, looking at every site that adapt() was told to look at."""
+        return TorchAdapter(self.model, self._runner, self._options)
+
+    def transformed_values(self, state: Any, site: str, weights: Tensor) -> Tensor:
+        """What a unit of weight adds to a site's output, by head and key: ``(B, H, L, E)``.
+
+        The value of each key, transformed by its head's part of the output
+        projection; that of a pooling row is the vector that is summed.
+
+        Args:
+            state: That of a run.
+            site: Name of the attention.
+            weights: Its weights in that run, ``(B, Lk)``, ``(B, Lq, Lk)`` or
+                ``(B, H, Lq, Lk)``.
+
+        Raises:
+            AdapterError: If the output is not affine in the weights, or cannot
+                be told.
+        """
+        return transformed_values(self._runner, state.request, state.size, site, weights)
 
     def recalled(self, view: AttentionView | None) -> AttentionView | None:
         """What a view came to in an earlier run, so that only its sites are looked at."""
