@@ -88,14 +88,13 @@ class Rows:
     @property
     def queries(self) -> Tensor:
         """Numbers ``(B, sites, queries)`` of the query rows in their sites."""
-        sites, heads, count = self.shape
+        count = self.shape[2]
         each = []
         for site, places in zip(self.attention.values(), self._places, strict=True):
             total = site.shape[-2] if site.ndim > 2 else 1
-            own = (
-                torch.arange(heads * count, device=site.device)[None] if places is None else places
-            )
-            each.append((own % total)[:, :count].expand(len(site), -1))
+            every = torch.arange(count, device=site.device)[None]
+            own = every if places is None else places[:, :count] % total
+            each.append(own.expand(len(site), -1))
         return torch.stack(each, 1)
 
     def override(self, conditional: Tensor) -> dict[str, Tensor]:

@@ -142,11 +142,22 @@ def normal_noise(seed: int, ids: Tensor, draws: int, valid: Tensor) -> Tensor:
 
 def noise_of(seed: int, ids: Tensor, draws: Tensor, valid: Tensor) -> Tensor:
     """The same of some draws, by their numbers."""
-    rank = (valid.long().cumsum(-1) - 1).clamp_min(0)
-    bits = _hash(seed ^ 0x6E6F726D616C, ids, draws, rank)
-    uniform = ((bits >> 12) & ((1 << 52) - 1)).double().add_(0.5).mul_(2.0**-52)
-    noise: Tensor = torch.special.ndtri(uniform).transpose(0, 1)
+    noise: Tensor = torch.special.ndtri(_uniform(seed ^ 0x6E6F726D616C, ids, draws, valid))
     return noise
+
+
+def uniform_noise(seed: int, ids: Tensor, draws: int, valid: Tensor) -> Tensor:
+    """Uniform numbers between 0 and 1, both left out, (draws, B, L) in float64."""
+    numbers = torch.arange(draws, device=ids.device)
+    return _uniform(seed ^ 0x756E69666F726D, ids, numbers, valid)
+
+
+def _uniform(seed: int, ids: Tensor, draws: Tensor, valid: Tensor) -> Tensor:
+    """Uniform numbers (draws, B, L) of some draws, by their numbers."""
+    rank = (valid.long().cumsum(-1) - 1).clamp_min(0)
+    bits = _hash(seed, ids, draws, rank)
+    uniform = ((bits >> 12) & ((1 << 52) - 1)).double().add_(0.5).mul_(2.0**-52)
+    return uniform.transpose(0, 1)
 
 
 def _hash(seed: int, ids: Tensor, draws: Tensor, rank: Tensor) -> Tensor:

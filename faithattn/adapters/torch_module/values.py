@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from faithattn.adapters.torch_module.layer_output import LayerOutput, NotTold, layer_output
+from faithattn.adapters.torch_module.layer_output import LayerOutput, UntoldError, layer_output
 from faithattn.adapters.torch_module.passes import Runner
 from faithattn.adapters.torch_module.request import Request
 from faithattn.adapters.torch_module.trail import follow
@@ -112,7 +112,7 @@ class _Search:
     def _take(self, number: int, value: Tensor) -> None:
         try:
             self.found.append(layer_output(number, value, self._leaf))
-        except NotTold as reason:
+        except UntoldError as reason:
             self.reason = str(reason)
 
     def _adds_keys(self, value: Tensor) -> bool | None:
@@ -143,9 +143,10 @@ class _Search:
     def _of_all_heads(self, value: Tensor) -> bool:
         numbers = torch.arange(value.numel(), device=value.device, dtype=torch.float64)
         slope = _pulled(value, self._leaf, numbers.cos().view(value.shape).to(value))
-        return slope is not None and bool(
-            (_four(slope) != 0).transpose(0, 1).flatten(1).any(1).all()
-        )
+        if slope is None:
+            return False
+        heads = (_four(slope) != 0).transpose(0, 1).flatten(1)
+        return bool(heads.any(1).all())
 
 
 def _probes(value: Tensor) -> list[Tensor]:

@@ -91,11 +91,10 @@ def _projected(
     basis, sizes, _ = torch.linalg.svd(values[:, None] * keys[..., None], full_matrices=False)
     least = count.clamp_min(width) * eps * sizes.amax(-1)
     kept = sizes > least[..., None]
-    basis = basis * kept[..., None, :]  # (N, 1 or Q, L, rank)
-    inner = torch.einsum("nql,nqlr->nqr", rows * keys, basis.expand(-1, rows.shape[1], -1, -1))
-    return torch.einsum("nqr,nqlr->nql", inner, basis.expand(-1, rows.shape[1], -1, -1)), (
-        count - kept.sum(-1)
-    )
+    basis = (basis * kept[..., None, :]).expand(-1, rows.shape[1], -1, -1)
+    inner = torch.einsum("nql,nqlr->nqr", rows * keys, basis)
+    found = torch.einsum("nqr,nqlr->nql", inner, basis)
+    return found, count - kept.sum(-1)
 
 
 def _compact(values: Tensor) -> Tensor:
@@ -103,7 +102,8 @@ def _compact(values: Tensor) -> Tensor:
     if values.shape[-1] <= values.shape[-2]:
         return values
     basis, sizes, _ = torch.linalg.svd(values, full_matrices=False)
-    return basis * sizes[..., None, :]
+    compact: Tensor = basis * sizes[..., None, :]
+    return compact
 
 
 def _checked(

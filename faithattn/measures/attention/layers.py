@@ -20,7 +20,7 @@ def checked_layers(name: str, layers: Sequence[Tensor]) -> list[Tensor]:
         fits = layer.ndim in (3, 4) and layer.shape[-2:] == (length, length)
         if not fits or len(layer) != size:
             raise ValueError(
-                f"{name} must have shape (B, L, L) or (B, H, L, L), the same B and L in all layers; "
+                f"{name} must have shape (B, L, L) or (B, H, L, L), alike in all layers but for H; "
                 f"got {tuple(checked[0].shape)} and, in layer {n}, {tuple(layer.shape)}. "
                 "Leave out layers over other positions."
             )
