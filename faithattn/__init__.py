@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
     from faithattn.adapters.view import AttentionView
     from faithattn.errors import AdapterError
+    from faithattn.explanations.explain import explain
     from faithattn.importance.gradient import gradient_importance
     from faithattn.importance.leave_one_out import leave_one_out_importance
     from faithattn.interventions.patches import mask_patch
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
         top_k_overlap,
         weighted_kendall_tau,
     )
+    from faithattn.measures.attention.effective import EffectiveAttention, effective_attention
+    from faithattn.measures.attention.flow import attention_flow
+    from faithattn.measures.attention.relevance import attention_relevance
+    from faithattn.measures.attention.rollout import attention_rollout
+    from faithattn.measures.attention.value_norms import value_norms
     from faithattn.measures.divergence import (
         jensen_shannon_divergence,
         kl_divergence,
@@ -67,6 +73,7 @@ __all__ = [
     "AttentionModel",
     "AttentionView",
     "Correlation",
+    "EffectiveAttention",
     "PermutationResult",
     "Plausible",
     "RankCorrelation",
@@ -82,9 +89,14 @@ __all__ = [
     "adversarial_attention",
     "adversarial_frontier",
     "aggregate_scores",
+    "attention_flow",
+    "attention_relevance",
+    "attention_rollout",
     "average_precision",
     "check_adapter",
+    "effective_attention",
     "exact_adversary",
+    "explain",
     "gradient_correlation",
     "gradient_importance",
     "jensen_shannon_divergence",
@@ -105,6 +117,7 @@ __all__ = [
     "top_k_kendall",
     "top_k_overlap",
     "total_variation_distance",
+    "value_norms",
     "weighted_kendall_tau",
     "word_groups",
 ]
@@ -124,11 +137,17 @@ _HOMES = {
     "adapters.torch_module.torch_adapter": ["TorchAdapter"],
     "adapters.view": ["AttentionView"],
     "errors": ["AdapterError"],
+    "explanations.explain": ["explain"],
     "importance.gradient": ["gradient_importance"],
     "importance.leave_one_out": ["leave_one_out_importance"],
     "interventions.patches": ["mask_patch"],
     "interventions.tokens": ["mask_token"],
     "measures.agreement": ["spearman_correlation", "top_k_overlap", "weighted_kendall_tau"],
+    "measures.attention.effective": ["EffectiveAttention", "effective_attention"],
+    "measures.attention.flow": ["attention_flow"],
+    "measures.attention.relevance": ["attention_relevance"],
+    "measures.attention.rollout": ["attention_rollout"],
+    "measures.attention.value_norms": ["value_norms"],
     "measures.divergence": [
         "jensen_shannon_divergence",
         "kl_divergence",

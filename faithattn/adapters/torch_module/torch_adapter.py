@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from faithattn.adapters.inputs.deletion import check_positions, delete_positions
 from faithattn.adapters.inputs.masks import is_tokenizer, real_positions
 from faithattn.adapters.inputs.source import tensor_at, with_special_tokens
-from faithattn.adapters.inputs.structure import select_rows
+from faithattn.adapters.inputs.structure import is_integer, select_rows
 from faithattn.adapters.interception.site import Site
 from faithattn.adapters.protocol import Run
 from faithattn.adapters.torch_module.alternatives import State, replayed
@@ -226,6 +226,15 @@ class TorchAdapter:
                 be told.
         """
         return transformed_values(self._runner, state.request, state.size, site, weights)
+
+    def token_ids(self, inputs: Any, state: Any, site: str) -> Tensor | None:
+        """Ids ``(B, L)`` of the positions of a site, as they are in the inputs; None if unknown."""
+        sources = self._runner.plan.sources
+        names = [state.feature_of[site]] if site in state.feature_of else list(sources)
+        ways = [sources[name].path for name in names if name in sources]
+        found = [None if path is None else tensor_at(inputs, path) for path in ways]
+        ids = [each for each in found if each is not None and is_integer(each)]
+        return ids[0] if len(ids) == 1 else None
 
     def recalled(self, view: AttentionView | None) -> AttentionView | None:
         """What a view came to in an earlier run, so that only its sites are looked at."""

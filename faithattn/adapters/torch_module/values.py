@@ -8,6 +8,8 @@ That it is affine in the weights is checked on others, in every batch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -149,16 +151,14 @@ class _Search:
         return bool(heads.any(1).all())
 
 
-def _probes(value: Tensor) -> list[Tensor]:
+def _probes(value: Tensor) -> Iterator[Tensor]:
     """One-hot cotangents at the largest number of each of some parts of a tensor."""
     flat = value.detach().abs().flatten()
     step = max(1, -(-len(flat) // _PROBES))
-    probes = []
     for first in range(0, len(flat), step):
         probe = torch.zeros(len(flat), dtype=value.dtype, device=value.device)
         probe[first + int(flat[first : first + step].argmax())] = 1
-        probes.append(probe.view(value.shape))
-    return probes
+        yield probe.view(value.shape)
 
 
 def _pulled(value: Tensor, by: Tensor, cotangent: Tensor) -> Tensor | None:
