@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
     from faithattn.adapters.view import AttentionView
     from faithattn.errors import AdapterError
+    from faithattn.explanations.explain import explain
     from faithattn.importance.gradient import gradient_importance
     from faithattn.importance.leave_one_out import leave_one_out_importance
     from faithattn.interventions.patches import mask_patch
@@ -38,6 +39,14 @@ if TYPE_CHECKING:
         top_k_overlap,
         weighted_kendall_tau,
     )
+    from faithattn.measures.attention.effective import (
+        EffectiveAttention,
+        effective_attention,
+    )
+    from faithattn.measures.attention.flow import attention_flow
+    from faithattn.measures.attention.relevance import attention_relevance
+    from faithattn.measures.attention.rollout import attention_rollout
+    from faithattn.measures.attention.value_norms import value_norms
     from faithattn.measures.divergence import (
         jensen_shannon_divergence,
         kl_divergence,
@@ -122,6 +131,7 @@ __all__ = [
     "Comparison",
     "Correlation",
     "DeceptionResult",
+    "EffectiveAttention",
     "NormalizedAOPC",
     "PermutationResult",
     "Plausibility",
@@ -147,11 +157,16 @@ __all__ = [
     "adversarial_attention",
     "adversarial_frontier",
     "aggregate_scores",
+    "attention_flow",
+    "attention_relevance",
+    "attention_rollout",
     "average_precision",
     "check_adapter",
     "compare_explanations",
     "deception_screen",
+    "effective_attention",
     "exact_adversary",
+    "explain",
     "faithfulness_violation",
     "gradient_correlation",
     "gradient_importance",
@@ -181,6 +196,7 @@ __all__ = [
     "top_k_kendall",
     "top_k_overlap",
     "total_variation_distance",
+    "value_norms",
     "weighted_kendall_tau",
     "word_groups",
 ]
@@ -201,6 +217,7 @@ _HOMES = {
     "adapters.torch_module.torch_adapter": ["TorchAdapter"],
     "adapters.view": ["AttentionView"],
     "errors": ["AdapterError"],
+    "explanations.explain": ["explain"],
     "importance.gradient": ["gradient_importance"],
     "importance.leave_one_out": ["leave_one_out_importance"],
     "interventions.patches": ["mask_patch"],
@@ -208,6 +225,11 @@ _HOMES = {
     "measures.adversary.exact": ["exact_adversary"],
     "measures.adversary.plausible": ["Plausible"],
     "measures.agreement": ["spearman_correlation", "top_k_overlap", "weighted_kendall_tau"],
+    "measures.attention.effective": ["EffectiveAttention", "effective_attention"],
+    "measures.attention.flow": ["attention_flow"],
+    "measures.attention.relevance": ["attention_relevance"],
+    "measures.attention.rollout": ["attention_rollout"],
+    "measures.attention.value_norms": ["value_norms"],
     "measures.divergence": [
         "jensen_shannon_divergence",
         "kl_divergence",
