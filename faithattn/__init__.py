@@ -54,9 +54,12 @@ if TYPE_CHECKING:
     from faithattn.metrics.adversarial.attention import adversarial_attention
     from faithattn.metrics.adversarial.frontier import adversarial_frontier
     from faithattn.metrics.correlation import gradient_correlation, loo_correlation
+    from faithattn.metrics.erasure.flip import erasure_to_flip
+    from faithattn.metrics.erasure.single import single_weight_erasure
     from faithattn.metrics.permutation import permutation_test
     from faithattn.results.adversarial import AdversarialFrontier, AdversarialResult
     from faithattn.results.correlation import Correlation
+    from faithattn.results.erasure import FlipResult, SingleErasure
     from faithattn.results.permutation import PermutationResult
     from faithattn.statistics import Statistics, Summary
 
@@ -67,10 +70,12 @@ __all__ = [
     "AttentionModel",
     "AttentionView",
     "Correlation",
+    "FlipResult",
     "PermutationResult",
     "Plausible",
     "RankCorrelation",
     "Run",
+    "SingleErasure",
     "Statistics",
     "Summary",
     "SupportsRemoval",
@@ -84,6 +89,7 @@ __all__ = [
     "aggregate_scores",
     "average_precision",
     "check_adapter",
+    "erasure_to_flip",
     "exact_adversary",
     "gradient_correlation",
     "gradient_importance",
@@ -100,6 +106,7 @@ __all__ = [
     "permutation_test",
     "permute_attention",
     "rank_correlation",
+    "single_weight_erasure",
     "spearman_correlation",
     "token_logits",
     "top_k_kendall",
@@ -143,9 +150,12 @@ _HOMES = {
     "metrics.adversarial.frontier": ["adversarial_frontier"],
     "measures.retrieval": ["average_precision", "ndcg"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
+    "metrics.erasure.flip": ["erasure_to_flip"],
+    "metrics.erasure.single": ["single_weight_erasure"],
     "metrics.permutation": ["permutation_test"],
     "results.adversarial": ["AdversarialFrontier", "AdversarialResult"],
     "results.correlation": ["Correlation"],
+    "results.erasure": ["FlipResult", "SingleErasure"],
     "results.permutation": ["PermutationResult"],
     "statistics": ["Statistics", "Summary"],
 }
