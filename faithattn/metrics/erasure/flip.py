@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,7 +23,12 @@ from faithattn.metrics.erasure.orders import (
     ranked,
     shares_of_weight,
 )
-from faithattn.metrics.erasure.steps import first_flips, foresee, possible_steps
+from faithattn.metrics.erasure.steps import (
+    first_flips,
+    foresee,
+    holds_without_weight,
+    possible_steps,
+)
 from faithattn.results.erasure import FlipResult
 
 _SHORT_TEXT = 16  # steps of each order, about
@@ -128,7 +134,10 @@ def _affine(reading: Reading, renormalize: bool) -> Affine | None:
     # In double precision, which Apple's graphics processors do not have.
     if several or reading.outputs.device.type == "mps" or bool((reading.predicted < 0).any()):
         return None
-    return fit_affine(reading)
+    affine = fit_affine(reading)
+    if affine is None or renormalize:
+        return affine
+    return replace(affine, holds=affine.holds & holds_without_weight(reading, affine))
 
 
 def _measure(

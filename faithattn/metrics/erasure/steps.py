@@ -88,9 +88,9 @@ def _asked(reading: Reading, ranks: Tensor, asked: Tensor, renormalize: bool) ->
         live = ((found == 0) & (totals > start)).any(0).nonzero()[:, 0]
         if not len(live):
             return found
-        if not reading.can_replay:
-            width = 1  # whole forwards: no step more than is needed
-        part = steps[:, live, start : start + width]
+        if reading.replayed == "whole forwards":
+            width = 1  # no step more than is needed
+        part = steps[:, live, start : min(start + width, int(totals.max()))]
         flipped = _flipped(reading, ranks[:, live], part, renormalize)
         flip = torch.where(flipped, part, length + 1).amin(-1)
         known = found[:, live]
@@ -148,9 +148,6 @@ def foresee(
     several = renormalize and rows.conditional.shape[1] > 1
     if affine is None or several or bool((reading.predicted < 0).any()):
         return None
-    holds = affine.holds if renormalize else affine.holds & _holds_without_weight(reading, affine)
-    if not holds.any():
-        return None
     scores = affine.scores.double().view(*rows.conditional.shape, -1)
     terms = torch.einsum("brl,brlc->blc", rows.conditional.double(), scores)
     share = rows.conditional.double().sum(1)
@@ -166,8 +163,8 @@ def foresee(
             sums = sums / torch.where(mass > 0, mass, 1)[..., None]
         logits = sums + affine.constant.double()[:, None, None]
         low, high = _margins(logits, scale, reading)
-        stays.append((low > 0) & holds[:, None, None])
-        flips.append((high < 0) & holds[:, None, None])
+        stays.append((low > 0) & affine.holds[:, None, None])
+        flips.append((high < 0) & affine.holds[:, None, None])
     return Foreseen(torch.cat(stays, 1), torch.cat(flips, 1))
 
 
@@ -179,7 +176,7 @@ def _margins(logits: Tensor, scale: Tensor, reading: Reading) -> tuple[Tensor, T
     return (own - others - slack).amin(1), (own - others + slack).amin(1)
 
 
-def _holds_without_weight(reading: Reading, affine: Affine) -> Tensor:
+def holds_without_weight(reading: Reading, affine: Affine) -> Tensor:
     """Whether the form holds off the simplex, too: without weight, and with half of it; (B,)."""
     rows = reading.rows
     second = rows.mask.cumsum(-1)[:, None] % 2 == 0
