@@ -19,9 +19,9 @@ from faithattn.metrics.erasure.orders import (
     Orders,
     Ranked,
     draw_keys,
+    is_named,
     named_orders,
     ranked,
-    shares_of_weight,
 )
 from faithattn.metrics.erasure.steps import (
     first_flips,
@@ -104,7 +104,7 @@ def erasure_to_flip(
     """
     named, seed = named_orders(orders), fresh_seed(seed)
     count = require_count("n_random", n_random)
-    runs = len(named) + _asks_for(named, "random") * (count - 1)
+    runs = sum(count if is_named(order, "random") else 1 for order in named.values())
     with torch.inference_mode(False), torch.no_grad():
         reading = read(model, inputs, view, replay=runs * _SHORT_TEXT)
         ids = instance_ids(instances, reading.outputs)
@@ -148,53 +148,36 @@ def _measure(
     renormalize: bool,
 ) -> dict[str, Tensor]:
     """Steps to the flip of every order, and what had gone by then; by name."""
-    possible = possible_steps(reading, order.ranks, renormalize=renormalize)
-    possible = possible & ~order.undefined[..., None]
-    foreseen = foresee(reading, affine, order.ranks, renormalize=renormalize)
+    possible = possible_steps(order, renormalize=renormalize)
+    foreseen = foresee(reading, affine, order.places, renormalize=renormalize)
     steps = first_flips(reading, order.ranks, possible, foreseen, renormalize=renormalize)
-    dtype, never = reading.outputs.dtype, steps == 0
-    share = shares_of_weight(reading).double()[:, None].expand(order.ranks.shape)
-    gone = share.gather(-1, order.ranks.argsort(-1)).cumsum(-1)
-    at = (steps - 1).clamp_min(0)[..., None]
-    length = reading.rows.valid.any(1).sum(-1, keepdim=True).clamp_min(1)
-    values = {
-        "count": steps.double().masked_fill(never, torch.nan),
-        "fraction": (steps / length).double().masked_fill(never, torch.nan),
-        "removed_mass": gone.gather(-1, at)[..., 0].clamp_max(1).masked_fill(never, torch.nan),
-        "censored": (steps / length).double().masked_fill(never, 1.0),
-        "flipped": (~never).double(),
-    }
-    values = {
-        name: value.masked_fill(order.undefined, torch.nan).to(dtype)
-        for name, value in values.items()
-    }
-    draws = [
-        index
-        for index, owner in enumerate(order.owners)
-        if _is(list(named.values())[owner], "random")
-    ]
-    found = _by_name(values, order.owners, list(named.values()))
-    return {**found, "random_fraction": values["fraction"][:, draws]}
+    never = steps == 0
+    share = order.share.double()[:, None].expand(order.places.shape)
+    gone = share.gather(-1, order.places).cumsum(-1).clamp_max_(1)
+    mass = gone.gather(-1, (steps - 1).clamp_min(0)[..., None])[..., 0]
+    fraction = steps.double() / order.lengths[:, None].clamp_min(1)
+    at_flip = torch.stack([fraction, steps.double(), mass]).masked_fill_(never, torch.nan)
+    always = torch.stack([fraction.masked_fill(never, 1), (~never).double()])
+    values = torch.cat([at_flip, always]).masked_fill_(order.undefined, torch.nan)
+    values = values.to(reading.outputs.dtype)
+    orders = list(named.values())
+    columns = _by_name(values, order.owners, orders)
+    names = ("fraction", "count", "removed_mass", "censored", "flipped")
+    drawn = [index for index, owner in enumerate(order.owners) if is_named(orders[owner], "random")]
+    return {**dict(zip(names, columns, strict=True)), "random_fraction": values[0][:, drawn]}
 
 
-def _by_name(
-    values: Mapping[str, Tensor], owners: tuple[int, ...], orders: list[Explanation]
-) -> dict[str, Tensor]:
-    """One column an order: the mean over random ones, the least count over optimal ones."""
-    columns: dict[str, list[Tensor]] = {name: [] for name in values}
+def _by_name(values: Tensor, owners: tuple[int, ...], orders: list[Explanation]) -> Tensor:
+    """Of quantities (Q, B, N), the second a count, one column an order, (Q, B, names).
+
+    The mean over random ones, and that with the least count of the optimal ones.
+    """
+    columns = []
     for owner, order in enumerate(orders):
-        runs = [index for index, other in enumerate(owners) if other == owner]
-        least = values["count"][:, runs].nan_to_num(torch.inf).argmin(-1, keepdim=True)
-        for name, value in values.items():
-            part = value[:, runs]
-            one = part.gather(-1, least)[:, 0] if _is(order, "optimal") else part.mean(-1)
-            columns[name].append(one)
-    return {name: torch.stack(each, -1) for name, each in columns.items()}
-
-
-def _asks_for(named: Mapping[str, Explanation], name: str) -> bool:
-    return any(_is(order, name) for order in named.values())
-
-
-def _is(order: Explanation, name: str) -> bool:
-    return isinstance(order, str) and order == name
+        part = values[..., [index for index, other in enumerate(owners) if other == owner]]
+        if is_named(order, "optimal"):
+            least = part[1].nan_to_num(torch.inf).argmin(-1)[None, :, None]
+            columns.append(part.gather(-1, least.expand(len(part), -1, 1))[..., 0])
+        else:
+            columns.append(part.mean(-1))
+    return torch.stack(columns, -1)

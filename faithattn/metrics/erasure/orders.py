@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -21,15 +22,21 @@ class Ranked(NamedTuple):
     """N orders of removal, several of which may belong to one name.
 
     Attributes:
-        ranks: Place of each position in each order from 0, ``(B, N, L)``; those
+        places: Positions in the order in which they go, ``(B, N, L)``; those
             that cannot be erased come last.
+        ranks: Place of each position in each order from 0, likewise.
         undefined: Orders that there are not, ``(B, N)`` bool.
         owners: Number of the name that each order belongs to.
+        share: Attention of each position as a share of all, ``(B, L)``.
+        lengths: Number of positions that can be erased, ``(B,)``.
     """
 
+    places: Tensor
     ranks: Tensor
     undefined: Tensor
     owners: tuple[int, ...]
+    share: Tensor
+    lengths: Tensor
 
 
 def named_orders(orders: Orders) -> dict[str, Explanation]:
@@ -69,22 +76,28 @@ def ranked(
     """Ranks positions by every order; ``draws`` (B, n, L) are the keys of random ones."""
     erasable = erasable_positions(reading)
     scores, owners = [], []
+    slopes = _Slopes(reading, affine)
     for owner, order in enumerate(orders.values()):
-        if isinstance(order, str) and order == "random":
+        if is_named(order, "random"):
             each = -draws.double()
-        elif isinstance(order, str) and order == "optimal":
+        elif is_named(order, "optimal"):
             each = _optimal(reading, affine, renormalize=renormalize)
+        elif is_named(order, "gradient"):
+            each = slopes.by_weight[:, None].double()
+        elif is_named(order, "gradient_attention"):
+            each = slopes.times_weight[:, None].double()
         else:
-            each = _by_one(reading, order)[:, None].double()
+            each = scores_of(reading, order)[:, None].double()
         scores.append(each)
         owners += [owner] * each.shape[1]
-    every = torch.cat(scores, 1)
+    every, lengths = torch.cat(scores, 1), erasable.sum(-1)
     undefined = (every.isnan() & erasable[:, None]).any(-1)
-    undefined |= (reading.predicted < 0)[:, None]
-    undefined |= (erasable.sum(-1) < (2 if renormalize else 1))[:, None]
+    undefined |= ((reading.predicted < 0) | (lengths < (2 if renormalize else 1)))[:, None]
     every = every.nan_to_num(0).masked_fill(~erasable[:, None], -torch.inf)
-    ranks = every.argsort(dim=-1, descending=True, stable=True).argsort(-1)
-    return Ranked(ranks, undefined, tuple(owners))
+    places = every.argsort(dim=-1, descending=True, stable=True)
+    numbers = torch.arange(places.shape[-1], device=places.device).expand_as(places)
+    ranks = torch.empty_like(places).scatter_(-1, places, numbers)
+    return Ranked(places, ranks, undefined, tuple(owners), shares_of_weight(reading), lengths)
 
 
 def erasable_positions(reading: Reading) -> Tensor:
@@ -104,51 +117,63 @@ def draw_keys(reading: Reading, seed: int, ids: Tensor, count: int) -> Tensor:
     return sort_keys(seed, ids, 0, count, reading.rows.mask) >> POSITION_BITS
 
 
-def _by_one(reading: Reading, order: Explanation) -> Tensor:
-    if isinstance(order, str) and order in ("gradient", "gradient_attention"):
-        return _gradient(reading, times_attention=order == "gradient_attention")
-    return scores_of(reading, order)
+def is_named(order: Explanation, name: str) -> bool:
+    """Whether an order is the one of that name."""
+    return isinstance(order, str) and order == name
 
 
-def _gradient(reading: Reading, *, times_attention: bool) -> Tensor:
-    """Derivative of the decision by the weights of each position, over its rows, (B, L).
+class _Slopes:
+    """Derivatives of the decision by the weights of each position, over its rows, (B, L).
 
     Of the log-odds of the predicted class: the derivative of its probability p
     is p (1 - p) times that, so that both rank alike, but this one does not
     vanish where p is 1 in floating point.
     """
-    rows = reading.rows
-    point = rows.conditional.detach().requires_grad_()
-    try:
-        with torch.enable_grad():
-            logits = reading.replay_override(rows.override(point[None]))[0]
-            odds = _log_odds(logits, reading)
-            (slope,) = torch.autograd.grad(odds.sum(), point, allow_unused=True)
-    except (RuntimeError, AdapterError) as error:
-        raise AdapterError(
-            "orders must not hold a gradient where the model has none by its attention; got "
-            f"{type(error).__name__}: {error}. Leave 'gradient' and 'gradient_attention' out."
-        ) from error
-    if slope is None:
-        return torch.zeros_like(rows.explanation)
-    if times_attention:
-        return (slope * rows.conditional).sum(1)
-    # By the weights themselves: conditional ones are the weights divided by the mass.
-    per_weight = torch.where(rows.valid, slope / rows.mass[..., None], 0)
-    return per_weight.sum(1)
+
+    def __init__(self, reading: Reading, affine: Affine | None) -> None:
+        self._reading, self._affine = reading, affine
+
+    @cached_property
+    def _slope(self) -> Tensor:
+        """By the conditional rows, (B, R, L)."""
+        rows, affine = self._reading.rows, self._affine
+        if affine is not None:  # which was found by this derivative
+            odds = _by_logits(self._reading, self._reading.run.logits.detach())
+            return (affine.scores @ odds[..., None]).view(rows.conditional.shape)
+        point = rows.conditional.detach().requires_grad_()
+        try:
+            with torch.enable_grad():
+                logits = self._reading.replay_override(rows.override(point[None]))[0]
+                odds = _by_logits(self._reading, logits.detach()).to(logits.dtype)
+                (slope,) = torch.autograd.grad(logits, point, odds, allow_unused=True)
+        except (RuntimeError, AdapterError) as error:
+            raise AdapterError(
+                "orders must not hold a gradient where the model has none by its attention; got "
+                f"{type(error).__name__}: {error}. Leave 'gradient' and 'gradient_attention' out."
+            ) from error
+        return torch.zeros_like(point) if slope is None else slope
+
+    @property
+    def by_weight(self) -> Tensor:
+        """By the weights themselves: conditional ones are the weights divided by the mass."""
+        rows = self._reading.rows
+        return torch.where(rows.valid, self._slope / rows.mass[..., None], 0).sum(1)
+
+    @property
+    def times_weight(self) -> Tensor:
+        """The same times the weights."""
+        return (self._slope * self._reading.rows.conditional).sum(1)
 
 
-def _log_odds(logits: Tensor, reading: Reading) -> Tensor:
-    """Log-odds of the predicted class, ``(B,)``; 0 where there is none."""
+def _by_logits(reading: Reading, logits: Tensor) -> Tensor:
+    """Derivative (B, C) of the predicted class's log-odds by the logits; 0 without a class."""
     wide = logits if logits.dtype == torch.float64 else logits.float()
-    predicted = reading.predicted
+    predicted = reading.predicted[:, None]
     if bool((predicted < 0).any()):
-        return wide.sum(-1) * 0
+        return torch.zeros_like(wide)
     if reading.output == "sigmoid":
-        return torch.where(predicted == 1, wide[:, 0], -wide[:, 0])
-    own = wide.gather(-1, predicted[:, None])
-    others = wide.scatter(-1, predicted[:, None], -torch.inf)
-    return own[:, 0] - others.logsumexp(-1)
+        return torch.where(predicted == 1, 1, -1).to(wide.dtype)
+    return -wide.scatter(-1, predicted, -torch.inf).softmax(-1).scatter(-1, predicted, -1)
 
 
 def _optimal(reading: Reading, affine: Affine | None, *, renormalize: bool) -> Tensor:

@@ -17,7 +17,7 @@ from faithattn.adapters.reading import Reading
 from faithattn.interventions.attention import without_positions
 from faithattn.measures.draws import spans
 from faithattn.measures.outputs import predicted_class
-from faithattn.metrics.erasure.orders import against_others, shares_of_weight
+from faithattn.metrics.erasure.orders import Ranked, against_others
 
 _FIRST_STEPS = 4  # asked at once, then twice as many each time: most flips come early
 _TOLERANCE = 1e-4  # of the scale: what an affine form was held to
@@ -113,18 +113,15 @@ def _flipped(reading: Reading, ranks: Tensor, steps: Tensor, renormalize: bool) 
     return (torch.cat(turned).T.view(len(steps), n, width)) & (steps > 0)
 
 
-def possible_steps(reading: Reading, ranks: Tensor, *, renormalize: bool) -> Tensor:
+def possible_steps(order: Ranked, *, renormalize: bool) -> Tensor:
     """Steps k = 1..L that can be taken: positions are left, and weight to renormalise."""
-    numbers = torch.arange(1, ranks.shape[-1] + 1, device=ranks.device)
-    lengths = reading.rows.valid.any(1).sum(-1)[:, None, None]
+    numbers = torch.arange(1, order.places.shape[-1] + 1, device=order.places.device)
+    lengths = order.lengths[:, None, None]
+    defined = ~order.undefined[..., None]
     if not renormalize:
-        return (numbers <= lengths).expand(ranks.shape)
-    return (numbers < lengths) & (left_after(shares_of_weight(reading), ranks) > 0)
-
-
-def left_after(values: Tensor, ranks: Tensor) -> Tensor:
-    """Sums over what each step of each order leaves of values ``(B, L)``: ``(B, N, L)``."""
-    return _suffix_sums(values[:, None].expand(ranks.shape).gather(-1, ranks.argsort(-1)))
+        return (numbers <= lengths) & defined
+    left = _suffix_sums(order.share[:, None].expand(order.places.shape).gather(-1, order.places))
+    return (numbers < lengths) & (left > 0) & defined
 
 
 def _suffix_sums(values: Tensor, dim: int = -1) -> Tensor:
@@ -136,9 +133,9 @@ def _suffix_sums(values: Tensor, dim: int = -1) -> Tensor:
 
 
 def foresee(
-    reading: Reading, affine: Affine | None, ranks: Tensor, *, renormalize: bool
+    reading: Reading, affine: Affine | None, places: Tensor, *, renormalize: bool
 ) -> Foreseen | None:
-    """What an affine form says of all steps; None where there is none.
+    """What an affine form says of all steps of orders (B, N, L); None where there is none.
 
     Of one row with scores s and constant c, step k leaves the logits
     sum(a s) / sum(a) + c over the weights kept, or sum(a s) + c without
@@ -150,19 +147,18 @@ def foresee(
         return None
     scores = affine.scores.double().view(*rows.conditional.shape, -1)
     terms = torch.einsum("brl,brlc->blc", rows.conditional.double(), scores)
-    share = rows.conditional.double().sum(1)
+    terms = torch.cat([terms, rows.conditional.double().sum(1)[..., None]], -1)
     scale = 1 + affine.scores.abs().amax(1).double() + affine.constant.abs().double()
     stays, flips = [], []
-    step = chunk_size(2 * terms.numel(), bytes_per_element=48)
-    for first, last in spans(ranks.shape[1], step):
-        places = ranks[:, first:last].argsort(-1)
+    step = chunk_size(terms.numel(), bytes_per_element=64)
+    for first, last in spans(places.shape[1], step):
         every = terms[:, None].expand(-1, last - first, -1, -1)
-        sums = _suffix_sums(every.gather(2, places[..., None].expand_as(every)), 2)
+        index = places[:, first:last, :, None].expand_as(every)
+        sums = _suffix_sums(every.gather(2, index), 2)
+        logits, mass = sums[..., :-1], sums[..., -1:]
         if renormalize:
-            mass = left_after(share, ranks[:, first:last])
-            sums = sums / torch.where(mass > 0, mass, 1)[..., None]
-        logits = sums + affine.constant.double()[:, None, None]
-        low, high = _margins(logits, scale, reading)
+            logits = logits / torch.where(mass > 0, mass, 1)
+        low, high = _margins(logits + affine.constant.double()[:, None, None], scale, reading)
         stays.append((low > 0) & affine.holds[:, None, None])
         flips.append((high < 0) & affine.holds[:, None, None])
     return Foreseen(torch.cat(stays, 1), torch.cat(flips, 1))
