@@ -29,7 +29,11 @@ def rows(smoke: bool) -> Iterator[Row]:
     """The published model, whose logit is affine in the attention, and a tanh head."""
     model = data.classifier(small=smoke)
     batches = data.sst_like(2, 4) if smoke else data.sst_like(20)[2::5]
-    yield from _to_flip(model, batches, 1 if smoke else 5)
+    repeats = 1 if smoke else 5
+    yield from _to_flip(model, batches, repeats)
+    yield from _to_flip(
+        model, data.sst_like(1, 8) if smoke else data.sst_like(5, 128)[2:3], repeats
+    )
     yield from _bent(smoke)
     for count in (1, None):
         yield compared(
@@ -52,13 +56,14 @@ def _to_flip(model: TextClassifier, batches: list[Tensor], repeats: int) -> Iter
     def forward() -> None:
         loops.forward(model, batches)
 
+    task = f"erasure_to_flip, 8 orders, BiLSTM, batches of {len(batches[0])}"
     ways: list[tuple[str, Steps, float | None]] = [
         ("loop over steps, text by text", text_by_text, 0.1),
         ("loop over steps, whole batches", whole_batches, None),
     ]
     for against, steps, goal in ways:
         yield compared(
-            "erasure_to_flip, 8 orders, BiLSTM",
+            task,
             ours,
             lambda steps=steps: [to_flip(encoded(model, ids), steps) for ids in batches],
             repeats,
@@ -69,11 +74,11 @@ def _to_flip(model: TextClassifier, batches: list[Tensor], repeats: int) -> Iter
         )
     few = batches[:1]
     yield compared(
-        "erasure_to_flip, 8 orders, BiLSTM, one batch",
+        task,
         lambda: [erasure_to_flip(model, ids, seed=0) for ids in few],
         lambda: [_forwards(model, ids) for ids in few],
         repeats,
-        "whole forwards, step by step",
+        "whole forwards, step by step, one batch",
         0.1,
         times=3 + _RANDOM,
         unit="F",
