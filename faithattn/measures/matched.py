@@ -26,7 +26,8 @@ def matched_pvalue(
         n_controls: How many controls it has, ``(N,)``, at least 1.
 
     Returns:
-        The p-value in 0..1; 1 where each set's members are all alike.
+        The p-value in 0..1; 1 where each set's members are all alike. The
+        smallest normal number stands for all that are smaller.
 
     References:
         McNemar (1947), "Note on the sampling error of the difference between
@@ -45,4 +46,5 @@ def matched_pvalue(
     for (few, many), count in zip(kinds.tolist(), counts.tolist(), strict=True):
         chance = np.convolve(chance, stats.binom.pmf(np.arange(count + 1), count, few / many))
     seen = chance[int(case[mixed].sum())]
-    return float(min(1.0, chance[chance <= seen * (1 + _SAME)].sum()))
+    pvalue = chance[chance <= seen * (1 + _SAME)].sum()
+    return float(np.clip(pvalue, np.finfo(float).tiny, 1))

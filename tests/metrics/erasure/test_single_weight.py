@@ -155,6 +155,8 @@ def test_matched_sets_by_enumeration() -> None:
     expected = sum(each for each in chance if each <= seen * (1 + 1e-9))
     assert matched_pvalue(case, controls, n_controls) == pytest.approx(expected)
     assert matched_pvalue(case[:0], controls[:0], n_controls[:0]) == 1
+    every = torch.ones(900).bool().numpy()
+    assert 0 < matched_pvalue(every, 0 * every.astype(int), 50 * every.astype(int)) < 1e-300
 
 
 def test_matched_sets_keep_their_level() -> None:
