@@ -77,6 +77,8 @@ if TYPE_CHECKING:
         loo_correlation,
     )
     from faithattn.metrics.deception import deception_screen
+    from faithattn.metrics.erasure.flip import erasure_to_flip
+    from faithattn.metrics.erasure.single import single_weight_erasure
     from faithattn.metrics.permutation import permutation_test
     from faithattn.metrics.plausibility import (
         plausibility,
@@ -104,6 +106,10 @@ if TYPE_CHECKING:
     )
     from faithattn.results.correlation import Correlation
     from faithattn.results.deception import DeceptionResult
+    from faithattn.results.erasure import (
+        FlipResult,
+        SingleErasure,
+    )
     from faithattn.results.permutation import PermutationResult
     from faithattn.results.plausibility import Plausibility
     from faithattn.results.removal import (
@@ -132,6 +138,7 @@ __all__ = [
     "Correlation",
     "DeceptionResult",
     "EffectiveAttention",
+    "FlipResult",
     "NormalizedAOPC",
     "PermutationResult",
     "Plausibility",
@@ -143,6 +150,7 @@ __all__ = [
     "RemovalCurves",
     "Run",
     "Score",
+    "SingleErasure",
     "SoftRemoval",
     "Statistics",
     "Summary",
@@ -165,6 +173,7 @@ __all__ = [
     "compare_explanations",
     "deception_screen",
     "effective_attention",
+    "erasure_to_flip",
     "exact_adversary",
     "explain",
     "faithfulness_violation",
@@ -190,6 +199,7 @@ __all__ = [
     "rationale_mask",
     "removal_agreement",
     "removal_curves",
+    "single_weight_erasure",
     "soft_removal",
     "spearman_correlation",
     "token_logits",
@@ -245,6 +255,8 @@ _HOMES = {
     "metrics.comparison": ["compare_explanations"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
     "metrics.deception": ["deception_screen"],
+    "metrics.erasure.flip": ["erasure_to_flip"],
+    "metrics.erasure.single": ["single_weight_erasure"],
     "metrics.permutation": ["permutation_test"],
     "metrics.plausibility": ["plausibility", "rationale_agreement"],
     "metrics.removal.agreement": ["removal_agreement"],
@@ -257,6 +269,7 @@ _HOMES = {
     "results.comparison.comparison": ["Column", "Comparison"],
     "results.correlation": ["Correlation"],
     "results.deception": ["DeceptionResult"],
+    "results.erasure": ["FlipResult", "SingleErasure"],
     "results.permutation": ["PermutationResult"],
     "results.plausibility": ["Plausibility"],
     "results.removal": ["NormalizedAOPC", "RemovalAgreement", "RemovalCurves", "SoftRemoval"],

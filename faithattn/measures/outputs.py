@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from faithattn.measures.divergence import variation
+from faithattn.measures.divergence import jensen_shannon, variation
 
 OUTPUTS = ("auto", "sigmoid", "softmax", "identity")
 
@@ -41,6 +41,23 @@ def output_distance(p: Tensor, q: Tensor, output: str) -> Tensor:
         return variation(p, q)
     change = (p - q).abs()
     return change.squeeze(-1) if change.shape[-1] == 1 else change.mean(-1)
+
+
+def output_divergence(p: Tensor, q: Tensor, output: str) -> Tensor:
+    """Jensen-Shannon divergence of outputs ``(..., C) -> (...)``, in nats.
+
+    One sigmoid is the two-class distribution; several are independent labels,
+    whose divergences are averaged. Regression outputs are no distributions:
+    there it is their distance. Computed in double precision: of outputs that
+    hardly differ it is as small as the square of the difference.
+    """
+    if output == "identity":
+        return output_distance(p, q, output)
+    wide = [each if each.device.type == "mps" else each.double() for each in (p, q)]
+    if output == "softmax":
+        return jensen_shannon(*wide).to(p.dtype)
+    pairs = [torch.stack([each, 1 - each], -1) for each in wide]
+    return jensen_shannon(*pairs).mean(-1).to(p.dtype)
 
 
 def predicted_class(outputs: Tensor, output: str) -> Tensor:
