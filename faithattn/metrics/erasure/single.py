@@ -149,7 +149,7 @@ def _erase(reading: Reading, columns: _Columns, renormalize: bool) -> tuple[Tens
     for first, last in spans(len(erased), step):
         gone = erased[first:last]
         left = without_positions(rows.conditional, gone, renormalize=renormalize)
-        outputs = reading.replay(left)
+        outputs = reading.replay(left.nan_to_num_(0))
         nothing = (share * ~gone).sum(-1) <= 0 if renormalize else torch.zeros_like(gone[..., 0])
         moved = output_divergence(outputs, reading.outputs, reading.output)
         turned = (predicted_class(outputs, reading.output) != reading.predicted).to(moved.dtype)

@@ -109,7 +109,8 @@ def _flipped(reading: Reading, ranks: Tensor, steps: Tensor, renormalize: bool) 
         rows = without_positions(
             reading.rows.conditional, gone.transpose(0, 1), renormalize=renormalize
         )
-        turned.append(predicted_class(reading.replay(rows), reading.output) != reading.predicted)
+        outputs = reading.replay(rows.nan_to_num_(0))  # a row with nothing left attends to nothing
+        turned.append(predicted_class(outputs, reading.output) != reading.predicted)
     return (torch.cat(turned).T.view(len(steps), n, width)) & (steps > 0)
 
 
