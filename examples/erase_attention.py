@@ -27,7 +27,7 @@ from faithattn.paper.models.answerer import QuestionState
 from faithattn.paper.models.common import alternatives, pool
 from faithattn.paper.training import build, evaluate, train_classifier
 
-ORDERS = ("attention", "gradient", "gradient_attention", "random", "optimal")
+ORDERS = ("attention", "attention_gradient", "gradient_attention", "random", "optimal")
 TEXT_MODELS = (("bilstm", "additive"), ("average", "additive"))
 _R = TypeVar("_R", SingleErasure, FlipResult)
 

@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     from faithattn.metrics.removal.bounds import normalized_aopc
     from faithattn.metrics.removal.curves import removal_curves
     from faithattn.metrics.removal.soft import soft_removal
-    from faithattn.metrics.scores import (
+    from faithattn.metrics.scores.question import (
         Question,
         Score,
     )
@@ -263,7 +263,7 @@ _HOMES = {
     "metrics.removal.bounds": ["normalized_aopc"],
     "metrics.removal.curves": ["removal_curves"],
     "metrics.removal.soft": ["soft_removal"],
-    "metrics.scores": ["Question", "Score"],
+    "metrics.scores.question": ["Question", "Score"],
     "metrics.violation": ["faithfulness_violation", "polarity_agreement"],
     "results.adversarial": ["AdversarialFrontier", "AdversarialResult"],
     "results.comparison.comparison": ["Column", "Comparison"],

@@ -12,9 +12,10 @@ from torch import Tensor
 from faithattn._checks import require_flags
 from faithattn.adapters.view import AttentionView, check_view
 from faithattn.errors import AdapterError
-from faithattn.explanations.given import Explanation, scores_of
+from faithattn.explanations.given import Explanation
 from faithattn.importance.leave_one_out import Removal, check_removal
-from faithattn.metrics.scores import SCORES, Question, Score
+from faithattn.metrics.scores.question import Question, Score
+from faithattn.metrics.scores.table import SCORES
 from faithattn.results.comparison.comparison import NOT_ATTENTION, Comparison
 
 Explained: TypeAlias = "Explanation | Callable[[Any, Any], Tensor]"
@@ -103,7 +104,7 @@ def compare_explanations(
         table.seconds,
         str(asked.reading.rows.view),
         removed,
-        scores={name: (each.cpu(),) for name, each in table.scores.items()},
+        scores={name: (each.scores.cpu(),) for name, each in table.questions.items()},
     )
 
 
@@ -112,28 +113,20 @@ class _Table:
     """The cells as they are filled."""
 
     asked: Question
-    scores: dict[str, Tensor] = field(default_factory=dict)
+    questions: dict[str, Question] = field(default_factory=dict)
     values: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    attention: set[str] = field(default_factory=set)
     reasons: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def explain(self, name: str, given: Explained) -> None:
         """Computes the scores of one explanation."""
-        start = time.perf_counter()
-        asked = self.asked
+        start, asked = time.perf_counter(), self.asked
         try:
             ready = given if isinstance(given, str | Tensor) else given(asked.model, asked.inputs)
-            self.scores[name] = scores_of(
-                asked.reading,
-                ready,
-                target=asked.target,
-                seed=asked.seed,
-                instances=asked.instances,
-            )
-            if isinstance(given, str) and given == "attention":
-                self.attention.add(name)
+            question = replace(asked, explanation=ready)
+            _ = question.scores
+            self.questions[name] = question
         except Exception as error:  # whatever a method raises is the reason of an empty row
             self.failed[name] = _reason(error)
         self.seconds[name] = time.perf_counter() - start
@@ -141,14 +134,16 @@ class _Table:
     def judge(self, score: Score) -> None:
         """Fills the column of one metric."""
         start = time.perf_counter()
-        for name, given in self.scores.items():
+        for name, question in self.questions.items():
             cell = (name, score.name)
-            if score.attention_only and name not in self.attention:
+            attention = isinstance(question.explanation, str) and (
+                question.explanation == "attention"
+            )
+            if score.attention_only and not attention:
                 self.reasons[cell] = NOT_ATTENTION
                 continue
             try:
-                values = score.compute(replace(self.asked, explanation=given))
-                self.values[cell] = values.detach().cpu()
+                self.values[cell] = score.compute(question).detach().cpu()
             except Exception as error:  # as above, for one cell
                 self.reasons[cell] = _reason(error)
         self.seconds[score.name] = time.perf_counter() - start
@@ -191,7 +186,8 @@ def _named(explanations: object) -> dict[str, Explained]:
 def _chosen(metrics: Sequence[str | Score] | None, evidence: bool) -> list[Score]:
     """The metrics that are asked for; without evidence, by default those that need none."""
     if metrics is None:
-        return [each for each in SCORES.values() if evidence or each.kind != "plausibility"]
+        usual = [each for each in SCORES.values() if each.by_default]
+        return [each for each in usual if evidence or each.kind != "plausibility"]
     if isinstance(metrics, str | Score) or not isinstance(metrics, Sequence) or not metrics:
         raise TypeError(
             f"metrics must be several names or scores, or None for all; got {metrics!r}. "

@@ -38,7 +38,7 @@ def erasure_to_flip(
     model: object,
     inputs: Any,
     *,
-    orders: Orders = ("attention", "gradient", "gradient_attention", "random"),
+    orders: Orders = ("attention", "attention_gradient", "gradient_attention", "random"),
     renormalize: bool = True,
     n_random: int = 5,
     view: AttentionView | None = None,
@@ -58,7 +58,7 @@ def erasure_to_flip(
         inputs: What the model takes.
         orders: Names, or scores ``(B, L)`` of one's own, larger first, of equal
             ones the lower position first; a mapping gives them names.
-            ``"attention"``: by weight. ``"gradient"``: by the
+            ``"attention"``: by weight. ``"attention_gradient"``: by the
             derivative of the predicted class's probability by the weight, with
             its sign. ``"gradient_attention"``: by the product of both.
             ``"random"``: ``n_random`` draws, reported by their mean.

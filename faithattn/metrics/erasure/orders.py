@@ -82,7 +82,7 @@ def ranked(
             each = -draws.double()
         elif is_named(order, "optimal"):
             each = _optimal(reading, affine, renormalize=renormalize)
-        elif is_named(order, "gradient"):
+        elif is_named(order, "attention_gradient"):
             each = slopes.by_weight[:, None].double()
         elif is_named(order, "gradient_attention"):
             each = slopes.times_weight[:, None].double()
@@ -149,7 +149,8 @@ class _Slopes:
         except (RuntimeError, AdapterError) as error:
             raise AdapterError(
                 "orders must not hold a gradient where the model has none by its attention; got "
-                f"{type(error).__name__}: {error}. Leave 'gradient' and 'gradient_attention' out."
+                f"{type(error).__name__}: {error}. "
+                "Leave 'attention_gradient' and 'gradient_attention' out."
             ) from error
         return torch.zeros_like(point) if slope is None else slope
 

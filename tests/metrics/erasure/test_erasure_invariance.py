@@ -21,7 +21,7 @@ from faithattn import (
 from tests.benchmarks.models import additive
 
 Test = Callable[..., Any]
-ORDERS = ("attention", "gradient", "gradient_attention", "random", "optimal")
+ORDERS = ("attention", "attention_gradient", "gradient_attention", "random", "optimal")
 
 
 def _flip(model: Any, inputs: Any, instances: Tensor | None = None, **options: Any) -> Any:

@@ -21,7 +21,7 @@ from faithattn.metrics.erasure.steps import Foreseen, first_flips
 from tests.metrics.stack import Stack
 from tests.metrics.stack import inputs as stacked
 
-ORDERS = ("attention", "gradient", "gradient_attention", "random", "optimal")
+ORDERS = ("attention", "attention_gradient", "gradient_attention", "random", "optimal")
 EITHER = pytest.mark.parametrize("renormalize", [True, False], ids=["renormalized", "zeroed"])
 
 
@@ -171,7 +171,13 @@ def test_by_hand() -> None:
     own = torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64)
     scores = torch.tensor([[[1.0], [-2.0], [1.0]]], dtype=torch.float64)
     model = Replayed(own, scores, constant=(0.05,))
-    orders = ("attention", "gradient", "gradient_attention", "optimal", torch.tensor([[1.0, 3, 2]]))
+    orders = (
+        "attention",
+        "attention_gradient",
+        "gradient_attention",
+        "optimal",
+        torch.tensor([[1.0, 3, 2]]),
+    )
     zeroed = erasure_to_flip(model, None, orders=orders, renormalize=False)
     # Without position 0: -.35. Without 1 and 2: .55, which stays 1; without all: .05, stays.
     assert zeroed.count[0, :4].tolist() == [1, 1, 1, 1]
@@ -345,7 +351,9 @@ def test_a_saturated_probability_has_an_order_by_gradient() -> None:
     scores = torch.tensor([[[100.0], [900.0], [500.0], [900.0]]])
     model = Replayed(own, scores, constant=(-310.0,))
     assert model.run(None).logits.sigmoid() == 1
-    result = erasure_to_flip(model, None, orders=("gradient", "attention"), renormalize=False)
+    result = erasure_to_flip(
+        model, None, orders=("attention_gradient", "attention"), renormalize=False
+    )
     assert result.count[0].tolist() == [2, 3]
 
 
