@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
     from faithattn.adapters.view import AttentionView
     from faithattn.errors import AdapterError
+    from faithattn.explanations.explain import explain
     from faithattn.importance.gradient import gradient_importance
     from faithattn.importance.leave_one_out import leave_one_out_importance
     from faithattn.interventions.patches import mask_patch
@@ -38,13 +39,25 @@ if TYPE_CHECKING:
         top_k_overlap,
         weighted_kendall_tau,
     )
+    from faithattn.measures.attention.effective import (
+        EffectiveAttention,
+        effective_attention,
+    )
+    from faithattn.measures.attention.flow import attention_flow
+    from faithattn.measures.attention.relevance import attention_relevance
+    from faithattn.measures.attention.rollout import attention_rollout
+    from faithattn.measures.attention.value_norms import value_norms
     from faithattn.measures.divergence import (
         jensen_shannon_divergence,
         kl_divergence,
         total_variation_distance,
     )
     from faithattn.measures.draws import permute_attention
-    from faithattn.measures.groups import aggregate_scores, patch_groups, word_groups
+    from faithattn.measures.groups import (
+        aggregate_scores,
+        patch_groups,
+        word_groups,
+    )
     from faithattn.measures.rank import (
         RankCorrelation,
         kendall_tau,
@@ -52,24 +65,67 @@ if TYPE_CHECKING:
         top_k_kendall,
     )
     from faithattn.measures.rationale import rationale_mask
-    from faithattn.measures.retrieval import average_precision, ndcg
+    from faithattn.measures.retrieval import (
+        average_precision,
+        ndcg,
+    )
     from faithattn.metrics.adversarial.attention import adversarial_attention
     from faithattn.metrics.adversarial.frontier import adversarial_frontier
     from faithattn.metrics.comparison import compare_explanations
-    from faithattn.metrics.correlation import gradient_correlation, loo_correlation
+    from faithattn.metrics.correlation import (
+        gradient_correlation,
+        loo_correlation,
+    )
     from faithattn.metrics.deception import deception_screen
+    from faithattn.metrics.erasure.flip import erasure_to_flip
+    from faithattn.metrics.erasure.single import single_weight_erasure
     from faithattn.metrics.permutation import permutation_test
-    from faithattn.metrics.plausibility import plausibility, rationale_agreement
-    from faithattn.metrics.scores import Question, Score
-    from faithattn.metrics.violation import faithfulness_violation, polarity_agreement
-    from faithattn.results.adversarial import AdversarialFrontier, AdversarialResult
-    from faithattn.results.comparison.comparison import Column, Comparison
+    from faithattn.metrics.plausibility import (
+        plausibility,
+        rationale_agreement,
+    )
+    from faithattn.metrics.removal.agreement import removal_agreement
+    from faithattn.metrics.removal.bounds import normalized_aopc
+    from faithattn.metrics.removal.curves import removal_curves
+    from faithattn.metrics.removal.soft import soft_removal
+    from faithattn.metrics.scores import (
+        Question,
+        Score,
+    )
+    from faithattn.metrics.violation import (
+        faithfulness_violation,
+        polarity_agreement,
+    )
+    from faithattn.results.adversarial import (
+        AdversarialFrontier,
+        AdversarialResult,
+    )
+    from faithattn.results.comparison.comparison import (
+        Column,
+        Comparison,
+    )
     from faithattn.results.correlation import Correlation
     from faithattn.results.deception import DeceptionResult
+    from faithattn.results.erasure import (
+        FlipResult,
+        SingleErasure,
+    )
     from faithattn.results.permutation import PermutationResult
     from faithattn.results.plausibility import Plausibility
-    from faithattn.results.violation import PolarityResult, ViolationResult
-    from faithattn.statistics import Statistics, Summary
+    from faithattn.results.removal import (
+        NormalizedAOPC,
+        RemovalAgreement,
+        RemovalCurves,
+        SoftRemoval,
+    )
+    from faithattn.results.violation import (
+        PolarityResult,
+        ViolationResult,
+    )
+    from faithattn.statistics import (
+        Statistics,
+        Summary,
+    )
 
 __all__ = [
     "AdapterError",
@@ -81,14 +137,21 @@ __all__ = [
     "Comparison",
     "Correlation",
     "DeceptionResult",
+    "EffectiveAttention",
+    "FlipResult",
+    "NormalizedAOPC",
     "PermutationResult",
     "Plausibility",
     "Plausible",
     "PolarityResult",
     "Question",
     "RankCorrelation",
+    "RemovalAgreement",
+    "RemovalCurves",
     "Run",
     "Score",
+    "SingleErasure",
+    "SoftRemoval",
     "Statistics",
     "Summary",
     "SupportsRemoval",
@@ -102,11 +165,17 @@ __all__ = [
     "adversarial_attention",
     "adversarial_frontier",
     "aggregate_scores",
+    "attention_flow",
+    "attention_relevance",
+    "attention_rollout",
     "average_precision",
     "check_adapter",
     "compare_explanations",
     "deception_screen",
+    "effective_attention",
+    "erasure_to_flip",
     "exact_adversary",
+    "explain",
     "faithfulness_violation",
     "gradient_correlation",
     "gradient_importance",
@@ -119,6 +188,7 @@ __all__ = [
     "mask_token",
     "memory_budget",
     "ndcg",
+    "normalized_aopc",
     "patch_groups",
     "permutation_test",
     "permute_attention",
@@ -127,11 +197,16 @@ __all__ = [
     "rank_correlation",
     "rationale_agreement",
     "rationale_mask",
+    "removal_agreement",
+    "removal_curves",
+    "single_weight_erasure",
+    "soft_removal",
     "spearman_correlation",
     "token_logits",
     "top_k_kendall",
     "top_k_overlap",
     "total_variation_distance",
+    "value_norms",
     "weighted_kendall_tau",
     "word_groups",
 ]
@@ -152,38 +227,52 @@ _HOMES = {
     "adapters.torch_module.torch_adapter": ["TorchAdapter"],
     "adapters.view": ["AttentionView"],
     "errors": ["AdapterError"],
+    "explanations.explain": ["explain"],
     "importance.gradient": ["gradient_importance"],
     "importance.leave_one_out": ["leave_one_out_importance"],
     "interventions.patches": ["mask_patch"],
     "interventions.tokens": ["mask_token"],
+    "measures.adversary.exact": ["exact_adversary"],
+    "measures.adversary.plausible": ["Plausible"],
     "measures.agreement": ["spearman_correlation", "top_k_overlap", "weighted_kendall_tau"],
+    "measures.attention.effective": ["EffectiveAttention", "effective_attention"],
+    "measures.attention.flow": ["attention_flow"],
+    "measures.attention.relevance": ["attention_relevance"],
+    "measures.attention.rollout": ["attention_rollout"],
+    "measures.attention.value_norms": ["value_norms"],
     "measures.divergence": [
         "jensen_shannon_divergence",
         "kl_divergence",
         "total_variation_distance",
     ],
     "measures.draws": ["permute_attention"],
-    "measures.adversary.exact": ["exact_adversary"],
-    "measures.adversary.plausible": ["Plausible"],
     "measures.groups": ["aggregate_scores", "patch_groups", "word_groups"],
     "measures.rank": ["RankCorrelation", "kendall_tau", "rank_correlation", "top_k_kendall"],
-    "metrics.adversarial.attention": ["adversarial_attention"],
-    "metrics.adversarial.frontier": ["adversarial_frontier"],
     "measures.rationale": ["rationale_mask"],
     "measures.retrieval": ["average_precision", "ndcg"],
+    "metrics.adversarial.attention": ["adversarial_attention"],
+    "metrics.adversarial.frontier": ["adversarial_frontier"],
     "metrics.comparison": ["compare_explanations"],
-    "metrics.scores": ["Question", "Score"],
-    "results.comparison.comparison": ["Column", "Comparison"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
     "metrics.deception": ["deception_screen"],
+    "metrics.erasure.flip": ["erasure_to_flip"],
+    "metrics.erasure.single": ["single_weight_erasure"],
     "metrics.permutation": ["permutation_test"],
     "metrics.plausibility": ["plausibility", "rationale_agreement"],
+    "metrics.removal.agreement": ["removal_agreement"],
+    "metrics.removal.bounds": ["normalized_aopc"],
+    "metrics.removal.curves": ["removal_curves"],
+    "metrics.removal.soft": ["soft_removal"],
+    "metrics.scores": ["Question", "Score"],
     "metrics.violation": ["faithfulness_violation", "polarity_agreement"],
     "results.adversarial": ["AdversarialFrontier", "AdversarialResult"],
+    "results.comparison.comparison": ["Column", "Comparison"],
     "results.correlation": ["Correlation"],
     "results.deception": ["DeceptionResult"],
+    "results.erasure": ["FlipResult", "SingleErasure"],
     "results.permutation": ["PermutationResult"],
     "results.plausibility": ["Plausibility"],
+    "results.removal": ["NormalizedAOPC", "RemovalAgreement", "RemovalCurves", "SoftRemoval"],
     "results.violation": ["PolarityResult", "ViolationResult"],
     "statistics": ["Statistics", "Summary"],
 }

@@ -9,9 +9,9 @@ def without_positions(conditional: Tensor, gone: Tensor, *, renormalize: bool) -
     """Rows ``(B, R, L)`` without the weights of positions ``gone`` (K, B, L): ``(K, B, R, L)``.
 
     Renormalised rows divide what is left by its sum; a row whose whole weight
-    was taken is undefined (nan).
+    was taken is undefined (nan): callers say what that means to them.
     """
     rows = conditional * ~gone[:, :, None]
     if not renormalize:
         return rows
-    return rows / rows.sum(-1, keepdim=True)
+    return rows.div_(rows.sum(-1, keepdim=True))

@@ -102,7 +102,7 @@ def broken(model: Any, inputs: Any) -> Tensor:
 def test_a_failure_gives_its_reason_and_leaves_the_rest() -> None:
     case = cases.make_case("bag")
     given = {"attention": "attention", "broken": broken, "short": torch.ones(2, 2)}
-    failing = Score("failing", "always fails", True, compute=lambda question: 1 / 0)  # type: ignore[arg-type, return-value]
+    failing = Score("failing", "always fails", True, compute=lambda _: 1 / 0)  # type: ignore[arg-type, return-value]
     found = compare_explanations(
         case.model, case.inputs, explanations=given, metrics=[*TAUS, failing, *ATTENTION]
     )
@@ -166,7 +166,7 @@ def test_text_page_and_figure(tmp_path: Path) -> None:
     case = cases.make_case("bag")
     given = {"attention": "attention", "first": first, "broken": broken}
     caution = Score(
-        "doubtful", "ones", True, caution="it is always 1", compute=lambda question: torch.ones(5)
+        "doubtful", "ones", True, caution="it is always 1", compute=lambda _: torch.ones(5)
     )
     found = compare_explanations(
         case.model, case.inputs, explanations=given, metrics=[*TAUS, caution]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from faithattn.adapters.protocol import Run
@@ -25,10 +26,10 @@ class Change:
     reading: Reading
     classes: Tensor | None
 
-    def __call__(self, outputs: Tensor, rows: Tensor) -> Tensor:
-        """Distances ``(..., n)`` of outputs ``(..., n, C)`` from those of the given rows."""
+    def __call__(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Distances ``(..., n)`` of logits ``(..., n, C)`` from the outputs of the given rows."""
         reading = self.reading
-        original = reading.outputs[rows]
+        outputs, original = probabilities(logits, reading.output), reading.outputs[rows]
         if self.classes is None:
             return output_distance(outputs, original, reading.output)
         wanted = self.classes[rows]
@@ -41,8 +42,20 @@ def change_from(reading: Reading, target: int | Tensor | None) -> Change:
     return Change(reading, None if target is None else resolve_target(target, reading))
 
 
-def outputs_of(reading: Reading, run: Run, size: int) -> Tensor:
-    """Outputs ``(size, C)`` of a run on rows of the reading, changed."""
+def watched_class(reading: Reading, target: int | Tensor | None) -> Tensor:
+    """The class ``(B,)`` whose probability is watched; of one regression output, that output."""
+    if target is None and reading.output == "identity" and reading.outputs.shape[-1] == 1:
+        return torch.zeros_like(reading.predicted)
+    if target is None and (reading.predicted < 0).any():
+        raise ValueError(
+            "target must name an output where none is the prediction; got None for "
+            f"{reading.outputs.shape[-1]} outputs of kind {reading.output!r}. Pass its number."
+        )
+    return resolve_target(target, reading)
+
+
+def logits_of(reading: Reading, run: Run, size: int) -> Tensor:
+    """Logits ``(size, C)`` of a run on rows of the reading, changed."""
     require_logits(run.logits)
     expected = (size, reading.outputs.shape[-1])
     if run.logits.shape != expected:
@@ -50,4 +63,4 @@ def outputs_of(reading: Reading, run: Run, size: int) -> Tensor:
             f"logits after a removal must have shape {expected}, one row for each; "
             f"got {tuple(run.logits.shape)}. Keep the instances apart."
         )
-    return probabilities(run.logits, reading.output)
+    return run.logits

@@ -14,7 +14,7 @@ from faithattn.adapters.protocol import SupportsRemoval, SupportsSetRemoval
 from faithattn.adapters.reading import Reading, chosen_feature
 from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
 from faithattn.errors import AdapterError
-from faithattn.importance.removal.changes import outputs_of
+from faithattn.importance.removal.changes import logits_of
 from faithattn.importance.removal.guard import fits, ids_that_changed, require_named_position
 from faithattn.importance.removal.naming import HidesSets, InputRemoval, name_of
 from faithattn.interventions.features import DRAWS, donors, mean_feature, replaced
@@ -26,7 +26,7 @@ class Operator:
     """A removal, ready for a reading.
 
     Attributes:
-        outputs: Maps rows ``(n,)`` and marks ``(n, L)`` of what goes to outputs
+        logits: Maps rows ``(n,)`` and marks ``(n, L)`` of what goes to logits
             ``(n, C)`` of each draw; most have one.
         undefined: ``(B,)`` bool, rows of which nothing can be removed.
         all_may_go: Whether something can be said where every position goes.
@@ -34,7 +34,7 @@ class Operator:
         shortens: Whether rows get shorter.
     """
 
-    outputs: Callable[[Tensor, Tensor], Iterator[Tensor]]
+    logits: Callable[[Tensor, Tensor], Iterator[Tensor]]
     undefined: Tensor
     all_may_go: bool = True
     alike: bool = False
@@ -51,16 +51,16 @@ def prepared(reading: Reading, removal: str | InputRemoval) -> Operator:
 def _of_inputs(reading: Reading, removal: InputRemoval) -> Operator:
     """Runs the inputs again as a function changes them."""
 
-    def outputs(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
+    def logits(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
         before = select(reading.model, reading.inputs, rows)
         after = _changed(removal, before, gone)
         run = reading.model.run(after)
-        found = outputs_of(reading, run, len(rows))
+        found = logits_of(reading, run, len(rows))
         edited = ids_that_changed(before, after, len(rows)).to(rows.device)
         require_named_position(reading, run, (rows, gone), edited, name_of(removal))
         yield found
 
-    return Operator(outputs, _none(reading), alike=not isinstance(removal, HidesSets))
+    return Operator(logits, _none(reading), alike=not isinstance(removal, HidesSets))
 
 
 def _changed(removal: InputRemoval, inputs: Any, gone: Tensor) -> Any:
@@ -81,17 +81,17 @@ def _delete(reading: Reading) -> Operator:
             "Write it, or name another removal such as 'mask_attention'."
         )
 
-    def outputs(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
+    def logits(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
         inputs = select(model, reading.inputs, rows)
         if isinstance(model, SupportsSetRemoval):
             inputs = model.remove_sets(inputs, gone)
         else:
             for positions in _columns(gone):
                 inputs = model.remove(inputs, positions)
-        yield outputs_of(reading, reading.model.run(inputs), len(rows))
+        yield logits_of(reading, reading.model.run(inputs), len(rows))
 
     alike = isinstance(model, TorchAdapter) or not isinstance(model, SupportsSetRemoval)
-    return Operator(outputs, _none(reading), all_may_go=False, alike=alike, shortens=True)
+    return Operator(logits, _none(reading), all_may_go=False, alike=alike, shortens=True)
 
 
 def _mask_token(reading: Reading) -> Operator:
@@ -107,49 +107,50 @@ def _mask_token(reading: Reading) -> Operator:
 
 def _zero_embedding(reading: Reading) -> Operator:
     """Runs every input again with features set to zero."""
-    name, feature = _feature(reading)
+    name, feature = explained_feature(reading)
 
-    def outputs(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
-        yield _run(reading, name, rows, replaced(feature[rows], gone, 0.0))
+    def logits(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
+        yield run_with(reading, name, rows, replaced(feature[rows], gone, 0.0))
 
-    return Operator(outputs, _none(reading))
+    return Operator(logits, _none(reading))
 
 
 def _mean_embedding(reading: Reading) -> Operator:
     """Runs every input again with features set to the mean of their instance."""
-    name, feature = _feature(reading)
+    name, feature = explained_feature(reading)
     mask = reading.rows.mask
     mean = mean_feature(feature, mask[:, : feature.shape[1]])
 
-    def outputs(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
-        yield _run(reading, name, rows, replaced(feature[rows], gone, mean[rows][:, None]))
+    def logits(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
+        yield run_with(reading, name, rows, replaced(feature[rows], gone, mean[rows][:, None]))
 
     # A single position is its own mean, which says nothing about it.
-    return Operator(outputs, mask.sum(-1) == 1)
+    return Operator(logits, mask.sum(-1) == 1)
 
 
 def _resample(reading: Reading) -> Operator:
     """Runs every input again with features of other positions, in several draws."""
-    name, feature = _feature(reading)
+    name, feature = explained_feature(reading)
     from_rows, from_columns = donors(reading.rows.mask)
 
-    def outputs(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
+    def logits(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
         index, position = gone.nonzero(as_tuple=True)
         for draw in range(DRAWS):
             row, column = (each[draw, rows[index], position] for each in (from_rows, from_columns))
             changed = feature[rows]
             changed[index, position] = feature[row, column]
-            yield _run(reading, name, rows, changed)
+            yield run_with(reading, name, rows, changed)
 
-    return Operator(outputs, (reading.rows.mask & (from_rows[0] < 0)).any(-1))
+    return Operator(logits, (reading.rows.mask & (from_rows[0] < 0)).any(-1))
 
 
-def _run(reading: Reading, name: str, rows: Tensor, changed: Tensor) -> Tensor:
+def run_with(reading: Reading, name: str, rows: Tensor, changed: Tensor) -> Tensor:
+    """Logits ``(n, C)`` of rows ``(n,)`` with a feature ``(n, L, E)`` in the place of their own."""
     inputs = select(reading.model, reading.inputs, rows)
-    return outputs_of(reading, reading.model.run(inputs, features={name: changed}), len(rows))
+    return logits_of(reading, reading.model.run(inputs, features={name: changed}), len(rows))
 
 
-def _feature(reading: Reading) -> tuple[str, Tensor]:
+def explained_feature(reading: Reading) -> tuple[str, Tensor]:
     """The feature whose positions are those of the mask, without its gradient."""
     name, feature = chosen_feature(reading)
     mask = reading.rows.mask

@@ -14,9 +14,9 @@ from faithattn.importance.removal.operators import REPLAYED, Operator, prepared
 from faithattn.importance.removal.sets import Marked, Sets
 from faithattn.interventions.attention import without_positions
 from faithattn.measures.draws import spans
-from faithattn.measures.outputs import class_probability
+from faithattn.measures.outputs import class_probability, probabilities
 
-Reduce = Callable[[Tensor, Tensor], Tensor]  # outputs (..., n, C) of rows (n,) to (..., n, ...)
+Reduce = Callable[[Tensor, Tensor], Tensor]  # logits (..., n, C) of rows (n,) to (..., n, ...)
 
 # Rows per forward pass over changed inputs: past this a recurrent encoder
 # gains nothing, and its working set leaves the cache (measured: 64 to 512).
@@ -41,7 +41,11 @@ def removed_outputs(
     """
     sets = Marked(rows, gone & reading.rows.mask[rows])
     width = reading.outputs.shape[-1:]
-    return over_sets(reading, removal, sets, lambda outputs, _: outputs, width)
+
+    def reduce(logits: Tensor, _: Tensor) -> Tensor:
+        return probabilities(logits, reading.output)
+
+    return over_sets(reading, removal, sets, reduce, width)
 
 
 def removed_probabilities(
@@ -49,8 +53,8 @@ def removed_probabilities(
 ) -> Tensor:
     """Probability ``(n,)`` of one class ``(B,)`` of each row; see :func:`removed_outputs`."""
 
-    def reduce(outputs: Tensor, at: Tensor) -> Tensor:
-        return class_probability(outputs, classes[at], reading.output)
+    def reduce(logits: Tensor, at: Tensor) -> Tensor:
+        return class_probability(probabilities(logits, reading.output), classes[at], reading.output)
 
     return over_sets(reading, removal, Marked(rows, gone & reading.rows.mask[rows]), reduce)
 
@@ -63,12 +67,14 @@ def over_sets(
     reduce: Reduce,
     width: tuple[int, ...] = (),
 ) -> Tensor:
-    """What ``reduce`` makes ``(n, *width)`` of the outputs without each set."""
+    """What ``reduce`` makes ``(n, *width)`` of the logits without each set."""
     rows, sizes = sets.rows, sets.sizes
     values = reading.outputs.new_full((len(rows), *width), torch.nan)
     empty = (sizes == 0).nonzero()[:, 0]
     if len(empty):
-        values[empty] = reduce(reading.outputs[rows[empty]], rows[empty]).to(values.dtype)
+        every = torch.arange(len(reading.outputs), device=rows.device)
+        whole = reduce(reading.run.logits, every).to(values.dtype)
+        values[empty] = whole[rows[empty]]
     wanted = (sizes > 0).nonzero()[:, 0]
     if isinstance(removal, str) and removal in REPLAYED:
         _replayed(reading, REPLAYED[removal], sets, wanted, reduce, values)
@@ -93,12 +99,12 @@ def _run_again(
     wanted = wanted[kept[wanted]]
     lengths = lengths - sizes if operator.shortens else lengths
     wanted = wanted[lengths[wanted].argsort(stable=True)]
-    step = min(_MOST_ROWS, _rows_that_fit(reading))
+    step = rows_at_once(reading)
     for part in _parts(wanted, sizes, step, operator.alike):
         rows = sets.rows[part]
         total, draws = torch.zeros((), dtype=values.dtype, device=values.device), 0
-        for outputs in operator.outputs(rows, sets.gone(part)):
-            total, draws = total + reduce(outputs, rows), draws + 1
+        for logits in operator.logits(rows, sets.gone(part)):
+            total, draws = total + reduce(logits, rows), draws + 1
         values[part] = (total / draws).to(values.dtype)
 
 
@@ -114,13 +120,13 @@ def _parts(wanted: Tensor, sizes: Tensor, step: int, alike: bool) -> Iterator[Te
             yield group[first:last]
 
 
-def _rows_that_fit(reading: Reading) -> int:
-    """Rows of one pass within the budget, by what the reading's own run holds of each."""
+def rows_at_once(reading: Reading) -> int:
+    """Rows of one pass, few enough for the budget, by what the reading's own run holds of each."""
     run, size = reading.run, len(reading.outputs)
     features = sum(each.numel() for each in run.features.values()) or reading.rows.mask.numel() * 64
     weights = sum(each.numel() for each in run.attention.values())
     elements = (8 * features + 2 * weights + 4 * run.logits.numel()) // size
-    return chunk_size(elements, bytes_per_element=run.logits.element_size())
+    return min(_MOST_ROWS, chunk_size(elements, bytes_per_element=run.logits.element_size()))
 
 
 def _replayed(
@@ -143,7 +149,8 @@ def _replayed(
         gone = sets.gone(part.clamp_min(0).flatten()).view(*part.shape, -1)
         without = without_positions(rows.conditional, gone, renormalize=renormalize)
         undefined = without.isnan().any(-1) & rows.counted
-        found = reduce(reading.replay(without.nan_to_num(0)), every).to(values.dtype)
+        again = reading.replay_override(rows.override(without.nan_to_num(0)))
+        found = reduce(again, every).to(values.dtype)
         lost = undefined.any(-1)
         found[lost] = torch.nan
         values[part[there]] = found[there]

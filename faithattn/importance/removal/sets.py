@@ -73,3 +73,35 @@ class Marked:
     def gone(self, part: Tensor) -> Tensor:
         """Marks ``(m, L)``."""
         return self.marks[part]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What ranks ahead of a cut, or all but that.
+
+    Attributes:
+        rows: The row ``(n,)`` of each.
+        cuts: Number ``(n,)`` of positions ahead of the cut.
+        ahead: ``(n,)`` bool, whether those go, or the others do.
+        ranks: Rank ``(B, L)`` of each position of the mask, from 0.
+        mask: ``(B, L)`` bool.
+    """
+
+    rows: Tensor
+    cuts: Tensor
+    ahead: Tensor
+    ranks: Tensor
+    mask: Tensor
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """Number of positions that go."""
+        lengths = self.mask.sum(1)[self.rows]
+        first = self.cuts.minimum(lengths)
+        return torch.where(self.ahead, first, lengths - first)
+
+    def gone(self, part: Tensor) -> Tensor:
+        """Marks ``(m, L)``."""
+        rows = self.rows[part]
+        before = self.ranks[rows] < self.cuts[part][:, None]
+        return (before == self.ahead[part][:, None]) & self.mask[rows]
