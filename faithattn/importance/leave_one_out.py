@@ -9,12 +9,11 @@ from torch import Tensor
 
 from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.view import AttentionView
-from faithattn.importance.removal.changes import change_from
+from faithattn.importance.removal.changes import change_from, fall_from
 from faithattn.importance.removal.naming import InputRemoval, name_of
 from faithattn.importance.removal.operators import REMOVALS
 from faithattn.importance.removal.outputs import over_sets
 from faithattn.importance.removal.sets import Singles
-from faithattn.importance.signed import fall_from
 
 Removal: TypeAlias = "str | InputRemoval"
 _SHORT_TEXT = 16  # positions; longer texts only make recording more worthwhile

@@ -37,9 +37,33 @@ class Change:
         return (class_probability(outputs, wanted, reading.output) - before).abs()
 
 
+@dataclass(frozen=True)
+class Fall:
+    """How far a probability falls: positive where what was taken away supported the class.
+
+    Attributes:
+        reading: The reading whose outputs are the original ones.
+        classes: Class ``(B,)`` whose probability is watched.
+    """
+
+    reading: Reading
+    classes: Tensor
+
+    def __call__(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Falls ``(..., n)`` from the probabilities of the given rows to those of logits."""
+        wanted, output = self.classes[rows], self.reading.output
+        before = class_probability(self.reading.outputs[rows], wanted, output)
+        return before - class_probability(probabilities(logits, output), wanted, output)
+
+
 def change_from(reading: Reading, target: int | Tensor | None) -> Change:
     """Distances from a reading, for one class or for the outputs as a whole."""
     return Change(reading, None if target is None else resolve_target(target, reading))
+
+
+def fall_from(reading: Reading, target: int | Tensor | None) -> Fall:
+    """Falls from a reading; see :func:`watched_class` for the class."""
+    return Fall(reading, watched_class(reading, target))
 
 
 def watched_class(reading: Reading, target: int | Tensor | None) -> Tensor:
