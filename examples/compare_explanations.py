@@ -143,13 +143,13 @@ def transformer(steps: int, texts: int) -> Subject:
 
 def subjects(options: argparse.Namespace) -> Iterator[Subject]:
     """The models, each trained when its turn has come."""
-    small = {"embedding_size": 16, "hidden_size": 8, "epochs": 1} if options.smoke else {}
-    settings = Settings(embedding_size=64, hidden_size=64, instances=options.texts)
-    if small:
-        settings = Settings(instances=options.texts, **small)
+    size = {"embedding_size": 16, "hidden_size": 8, "epochs": 1} if options.smoke else {}
     if options.file:
+        settings = Settings(instances=options.texts, **size)
         yield published(options.file, settings, options.texts)
         return
+    size = size or {"embedding_size": 64, "hidden_size": 64}
+    settings = Settings(instances=options.texts, **size)
     task: Any = generate_babi(1, n_train=32, n_dev=4, n_test=4) if options.smoke else "babi-1"
     yield published(task, settings, options.texts)
     yield transformer(2 if options.smoke else 1000, options.texts)

@@ -161,8 +161,9 @@ def agreement(
 def span_f1(chosen: Spans, wanted: Spans) -> list[float]:
     """F1 of spans: one is found if it shares half its union with one of the others.
 
-    Recall counts the wanted spans that are found, so that a span that two
-    halves match counts once. nan where nothing is wanted.
+    Precision counts chosen spans and recall wanted ones; the published recall
+    counts chosen ones, too, which differs only where a span matches two by
+    exactly half. nan where nothing is wanted.
     """
     return [_span_f1(one, other) for one, other in zip(chosen, wanted, strict=True)]
 

@@ -75,6 +75,9 @@ def test_a_hidden_word_is_found() -> None:
     assert (result.share < 1e-3).all() and (result.effect > 0.2).all()
     torch.testing.assert_close(result.largest_single, result.effect)  # there is one
     assert result.summary().notes["Wilson low"] > 0.9
+    least = float(result.effect.median())
+    strict = screen(Words(asked=-8.0, leak=1.0), min_effect=least)
+    assert torch.equal(strict.flagged == 1, result.effect >= least)
 
 
 def test_an_honest_word_is_not() -> None:
