@@ -92,9 +92,14 @@ def relevance(asked: Asked) -> Tensor:
 
 def _everywhere(asked: Asked) -> _Everywhere:
     """Runs the model once more, with all its sites in view."""
-    model = asked.reading.model
+    model, inputs = asked.reading.model, asked.reading.inputs
+    chosen = asked.reading.rows.attention
     model = model.unfocused() if isinstance(model, TorchAdapter) else model
-    run = model.run(asked.reading.inputs)
+    run = model.run(inputs)
+    if isinstance(model, TorchAdapter) and not chosen.keys() <= run.attention.keys():
+        # A site that only its name makes attention, such as one over other positions.
+        model = model.focused(frozenset([*run.attention, *chosen]))
+        run = model.run(inputs)
     validate_run(run, support=False)
     return _Everywhere(model, run)
 
