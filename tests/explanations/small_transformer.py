@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         later = torch.ones(length, length, dtype=torch.bool).triu(1) if self.causal else None
         states = self.encoder(self.embed(ids), mask=later, src_key_padding_mask=ids == 0)
         if not self.pooling:
-            return self.out(states[:, 0] + states.sum(1) / 9)
+            return self.out(states[:, 0] + (states * (ids != 0)[..., None]).sum(1) / 4)
         scores = self.score(states)[..., 0].masked_fill(ids == 0, -1e9)
         return self.out((scores.softmax(-1)[..., None] * states).sum(1))
 

@@ -143,9 +143,7 @@ def test_layers_over_other_positions_are_refused() -> None:
     view = AttentionView("second", query=0)
     explain(adapter, IDS, kind="rollout", view=view)  # told to look at one layer only
     adapter = adapt(Shortened(), mask=lambda ids: {"first": ids > 0, "second": ids[:, ::2] > 0})
-    with pytest.raises(
-        AdapterError, match=r"same positions in every layer.*'first' \(3, 2, 6, 6\)"
-    ):
+    with pytest.raises(AdapterError, match=r"same positions in every layer.*'first' \(3, 2, 6"):
         explain(adapter, IDS, kind="rollout", view=view)
 
 

@@ -172,7 +172,7 @@ def test_values_of_an_adapter_are_what_reaches_the_logits() -> None:
     torch.testing.assert_close(found, row * x.norm(dim=-1))
     expected = effective_attention(row[:, None], x).attention[:, 0]
     torch.testing.assert_close(explain(Pooled(), x, kind="effective"), expected)
-    with pytest.raises(AdapterError, match="logits must be affine in the chosen rows.*Pooled"):
+    with pytest.raises(AdapterError, match=r"logits must be affine in the chosen rows.*Pooled"):
         explain(Pooled(bent=True), x, kind="value_norm")
 
 
@@ -189,13 +189,13 @@ class NoGradient(nn.Module):
 
 @pytest.mark.parametrize("kind", ["gradient_attention", "attention_gradient", "relevance"])
 def test_a_model_that_turns_gradients_off(kind: str) -> None:
-    with pytest.raises(AdapterError, match="logits must carry gradients.*NoGradient do not"):
+    with pytest.raises(AdapterError, match=r"logits must carry gradients.*NoGradient do not"):
         explain(NoGradient(), IDS, kind=kind)
 
 
 def test_several_outputs_have_no_predicted_class() -> None:
     adapter = adapt(adapted().model, output="identity")
-    with pytest.raises(ValueError, match="target must name one of the 3 outputs.*got None"):
+    with pytest.raises(ValueError, match=r"target must name one of the 3 outputs.*got None"):
         explain(adapter, IDS, kind="gradient_attention", view=AttentionView.cls())
     found = explain(adapter, IDS, kind="gradient_attention", view=AttentionView.cls(), target=2)
     assert (found != 0).any()

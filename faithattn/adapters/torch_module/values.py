@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from faithattn.adapters.state import differentiating
 from faithattn.adapters.torch_module.layer_output import LayerOutput, UntoldError, layer_output
 from faithattn.adapters.torch_module.passes import Runner
 from faithattn.adapters.torch_module.request import Request
@@ -45,10 +46,12 @@ def transformed_values(
     Raises:
         AdapterError: If the output is not affine in the weights, or cannot be told.
     """
-    leaf = weights.detach().clone().requires_grad_()
+    with differentiating():
+        weights = weights.detach().clone()
+        leaf = weights.clone().requires_grad_()
+        changed = _changed(weights)
     search = _Search(leaf)
     follow(runner, request, size, site, leaf, search)
-    changed = _changed(weights.detach())
     numbers = {each.number for each in search.found}
     again: dict[int, Tensor] = {}
 
@@ -58,7 +61,7 @@ def transformed_values(
 
     if numbers:
         follow(runner, request, size, site, changed, keep)
-    difference = _four(changed - weights.detach())
+    difference = _four(changed - weights)
     for each in reversed(search.found):
         if each.number in again and each.agrees(difference, again[each.number]):
             return Values(each.values, each.used)
