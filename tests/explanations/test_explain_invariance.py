@@ -84,6 +84,17 @@ def test_the_model_and_the_mode_stay_as_they_were(kind: str) -> None:
     assert not any(hooks)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@KIND
+def test_an_accelerator_gives_what_the_cpu_gives(kind: str) -> None:
+    adapter, view = adapted(), VIEWS["everything"]
+    expected = explain(adapter, IDS, kind=kind, view=view)
+    adapter.model.cuda()
+    found = explain(adapter, IDS.cuda(), kind=kind, view=view)
+    assert found.is_cuda
+    close(found.cpu(), expected)
+
+
 @pytest.mark.parametrize("kind", ["gradient_attention", "rollout", "relevance", "value_norm"])
 def test_single_precision_agrees(kind: str) -> None:
     adapter, view = adapted(), VIEWS["everything"]
