@@ -263,11 +263,23 @@ def test_adversary_geometry(tmp_path: Path) -> None:
     check_figure(tmp_path / "new" / "simplex.png", panels=1)
 
 
+def test_explanation_vectors(tmp_path: Path) -> None:
+    printed = run("explanation_vectors.py", tmp_path / "new" / "vectors.png", "--smoke")
+    rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines()[1:]}
+    assert len(rows) == 13 and all(len(cells) == 4 for cells in rows.values())
+    tau = {kind: float(cells[0]) for kind, cells in rows.items()}
+    assert tau["leave_one_out"] == 1 and all(-1 <= each <= 1 for each in tau.values())
+    assert abs(tau["attention"] + tau["reversed"]) < 0.011  # two digits are printed
+    assert rows["position"][1:] == ["the", "acting", "was"]
+    check_figure(tmp_path / "new" / "vectors.png", panels=1)
+
+
 def test_every_example_is_run_here() -> None:
     tested = {
         "adversary_geometry.py",
         "compare_explanations.py",
         "exact_adversaries.py",
+        "explanation_vectors.py",
         "minilm_on_your_texts.py",
         "own_model.py",
         "transformer_on_babi.py",

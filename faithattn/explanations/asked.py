@@ -75,7 +75,7 @@ def _classes(asked: Asked) -> Tensor:
     reading = asked.reading
     classes = resolve_target(asked.target, reading)
     if bool((classes >= 0).all()):
-        return classes
+        return classes.clone()  # one of inference mode cannot be kept for a gradient
     if reading.outputs.shape[-1] > 1:
         raise ValueError(
             f"target must name one of the {reading.outputs.shape[-1]} outputs, none of which is "

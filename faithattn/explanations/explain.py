@@ -81,9 +81,10 @@ def explain(
         torch.Size([1, 5])
     """
     function = kind_of(_checked(kind))
-    with _mode(kind):
-        reading = read(model, inputs, view)
-    return function(Asked(reading, target, seed, instances)).detach()
+    with torch.inference_mode(False):
+        with _mode(kind):
+            reading = read(model, inputs, view)
+        return function(Asked(reading, target, seed, instances)).detach()
 
 
 def _checked(kind: object) -> str:

@@ -13,6 +13,7 @@ from faithattn.adapters.protocol import AttentionModel, Run
 from faithattn.adapters.roles import is_cross, listing
 from faithattn.adapters.rows import Rows
 from faithattn.adapters.state import differentiating
+from faithattn.adapters.torch_module.forward import TOKENS
 from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
 from faithattn.adapters.validate import validate_run
 from faithattn.errors import AdapterError
@@ -92,9 +93,14 @@ def relevance(asked: Asked) -> Tensor:
 
 def _everywhere(asked: Asked) -> _Everywhere:
     """Runs the model once more, with all its sites in view."""
-    model = asked.reading.model
+    model, inputs = asked.reading.model, asked.reading.inputs
+    chosen = asked.reading.rows.attention
     model = model.unfocused() if isinstance(model, TorchAdapter) else model
-    run = model.run(asked.reading.inputs)
+    run = model.run(inputs)
+    if isinstance(model, TorchAdapter) and not chosen.keys() <= run.attention.keys():
+        # A site that only its name makes attention, such as one over other positions.
+        model = model.focused(frozenset([*run.attention, *chosen]))
+        run = model.run(inputs)
     validate_run(run, support=False)
     return _Everywhere(model, run)
 
@@ -130,7 +136,8 @@ def _same_positions(run: Run, site: str, name: str, own: bool) -> bool:
     told = getattr(run.state, "feature_of", None)
     told = told if isinstance(told, Mapping) else {}
     if site in told and name in told:
-        return bool(told[site] == told[name])
+        # Tokens that are made on the way have whatever came before them below.
+        return told[site] == told[name] or TOKENS in (told[site], told[name])
     decodes = _DECODER.search(name) is not None
     if own:
         return decodes == (_DECODER.search(site) is not None)

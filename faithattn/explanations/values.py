@@ -25,8 +25,8 @@ def value_norm(asked: Asked) -> Tensor:
         return _norms_to_logits(reading)
     weights = split(reading.rows, weights_of(reading.rows))
     found = [
-        value_norms(weights[:, index].to(values.dtype), values)
-        for index, values in enumerate(_values(reading))
+        value_norms(weights[:, index].to(values.dtype) * used, values)
+        for index, (values, used) in enumerate(_values(reading))
     ]
     return mean_of_queries(reading.rows, torch.stack(found, 1).to(weights.dtype))
 
@@ -39,20 +39,27 @@ def effective(asked: Asked) -> Tensor:
     rows = reading.rows
     weights = split(rows, rows.of(rows.attention))
     keys = split(rows, _usable(reading))
-    found = [
-        effective_attention(weights[:, index], values, mask=keys[:, index]).attention.mean(1)
-        for index, values in enumerate(_values(reading))
-    ]
+    found = []
+    for index, (values, used) in enumerate(_values(reading)):
+        own = weights[:, index] * used
+        effect = effective_attention(own, values, mask=keys[:, index] & used)
+        found.append(effect.attention.mean(1))
     return mean_of_queries(rows, torch.stack(found, 1).to(rows.conditional.dtype))
 
 
-def _values(reading: Reading) -> Iterator[Tensor]:
-    """Transformed values ``(B, heads, L, E)`` of the chosen heads of each site."""
-    model, heads = reading.model, reading.rows.view.heads
-    for name, weights in reading.rows.attention.items():
+def _values(reading: Reading) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of each site, values ``(B, heads, L, E)`` of its chosen heads, and which weights use them.
+
+    The latter are those of the chosen rows, ``(B, heads, queries, L)``.
+    """
+    model, rows = reading.model, reading.rows
+    for index, (name, weights) in enumerate(rows.attention.items()):
         if isinstance(model, TorchAdapter):
-            values = model.transformed_values(reading.run.state, name, weights)
-            yield values if heads is None else values[:, list(as_tuple(heads))]
+            values, used = model.transformed_values(reading.run.state, name, weights)
+            flags = dict.fromkeys(rows.attention, used.reshape(weights.shape))
+            chosen = split(rows, rows.of(flags))[:, index]
+            heads = rows.view.heads
+            yield values if heads is None else values[:, list(as_tuple(heads))], chosen
 
 
 def _usable(reading: Reading) -> Tensor:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_BASE = 16  # rows are numbered in digits so small that half precision tells them apart
+# Rows are numbered digit by digit; in half precision by factors 1 and 2, which round nothing.
+_BASE, _COARSE_BASE = 16, 2
 _TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3}
 _COARSE = 5e-2  # of half precision
 
@@ -26,6 +27,7 @@ class LayerOutput:
         axis: Where the numbers of one row are.
         rows: ``(B, H, Lq)`` int64, its row for each head and query, -1 where it has none.
         values: Derivative by the weights, ``(B, H, Lk, E)``.
+        used: ``(B, H, Lq, Lk)`` bool, the weights that it depends on.
     """
 
     number: int
@@ -33,17 +35,19 @@ class LayerOutput:
     axis: int
     rows: Tensor
     values: Tensor
+    used: Tensor
 
     def agrees(self, difference: Tensor, after: Tensor) -> bool:
         """Whether it is what the values say it is after a difference of weights (B, H, Lq, Lk)."""
         if after.shape != self.result.shape:
             return False
         wide = self.values.dtype
+        difference = difference.to(wide) * self.used
         change = (after - self.result).to(wide).movedim(self.axis, -1).flatten(0, -2)
         expected = torch.zeros_like(change)
         for head in range(self.rows.shape[1]):
             rows = self.rows[:, head]
-            moved = torch.einsum("bqk,bke->bqe", difference[:, head].to(wide), self.values[:, head])
+            moved = torch.einsum("bqk,bke->bqe", difference[:, head], self.values[:, head])
             expected.index_add_(0, rows[rows >= 0], moved[rows >= 0])
         tolerance = _TOLERANCE.get(self.result.dtype, _COARSE)
         noise = 32 * torch.finfo(self.result.dtype).eps * self.result.abs().amax().to(wide)
@@ -58,15 +62,15 @@ def layer_output(number: int, value: Tensor, leaf: Tensor) -> LayerOutput:
     """
     axes = [value.ndim - 1, *range(value.ndim - 1)]
     for axis in axes:
-        rows = _rows_of(value, leaf, axis)
-        if rows is not None:
-            values = _values(value, leaf, axis, *rows)
-            return LayerOutput(number, value.detach().clone(), axis, rows[0], values)
+        found = _rows_of(value, leaf, axis)
+        if found is not None:
+            values = _values(value, leaf, axis, *found)
+            return LayerOutput(number, value.detach().clone(), axis, found[0], values, found[1])
     raise UntoldError("its output has not one row for each query")
 
 
 def _rows_of(value: Tensor, leaf: Tensor, axis: int) -> tuple[Tensor, Tensor] | None:
-    """The row (B, H, Lq) of each head and query, -1 for none, and how many keys it sees."""
+    """The row (B, H, Lq) of each head and query, -1 for none, and the weights that it uses."""
     width = value.shape[axis]
     count = value.numel() // width
     places = torch.arange(count, device=value.device)
@@ -75,15 +79,17 @@ def _rows_of(value: Tensor, leaf: Tensor, axis: int) -> tuple[Tensor, Tensor] | 
     square = base.square().sum(-1)
     responds = square > 0
     rows, weight = torch.zeros_like(square, dtype=torch.long), 1
+    exact = value.dtype in _TOLERANCE
+    radix = _BASE if exact else _COARSE_BASE
     while weight < count:
-        digits = places // weight % _BASE
+        digits = places // weight % radix
         slope = _slope(value, leaf, axis, (digits[:, None] + 1) * pattern)
         ratio = (slope * base).sum(-1) / square.masked_fill(~responds, 1) - 1
         whole = ratio.round()
         if bool(((ratio - whole).abs() > 0.25)[responds].any()):
             return None
         rows += whole.long().masked_fill(~responds, 0) * weight
-        weight *= _BASE
+        weight *= radix
     known = rows[responds]
     if not len(known) or int(known.min()) < 0 or int(known.max()) >= count:
         return None
@@ -91,13 +97,14 @@ def _rows_of(value: Tensor, leaf: Tensor, axis: int) -> tuple[Tensor, Tensor] | 
         own = rows[:, head][responds[:, head]]
         if bool((own.sort().values.diff() == 0).any()):
             return None
-    return rows.masked_fill(~responds, -1), (base != 0).sum(-1)
+    return rows.masked_fill(~responds, -1), base != 0
 
 
-def _values(value: Tensor, leaf: Tensor, axis: int, rows: Tensor, seen: Tensor) -> Tensor:
+def _values(value: Tensor, leaf: Tensor, axis: int, rows: Tensor, used: Tensor) -> Tensor:
     """Derivative (B, H, Lk, E); each query that sees all keys tells another number of them."""
     width = value.shape[axis]
     count = value.numel() // width
+    seen = used.sum(-1)
     full = (seen == seen.amax(-1, keepdim=True)).all(1) & (rows >= 0).all(1)  # (B, Lq)
     step = int(full.sum(-1).min())
     if step == 0:

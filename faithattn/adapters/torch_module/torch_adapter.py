@@ -27,7 +27,7 @@ from faithattn.adapters.torch_module.passes import Runner
 from faithattn.adapters.torch_module.request import Request
 from faithattn.adapters.torch_module.runs import positions_of, shown, supports_of
 from faithattn.adapters.torch_module.sites import described_sites, settled, used_sites
-from faithattn.adapters.torch_module.values import transformed_values
+from faithattn.adapters.torch_module.values import Values, transformed_values
 from faithattn.adapters.view import AttentionView
 
 MaskRule = Callable[[Any], Tensor] | Tensor | int
@@ -228,11 +228,12 @@ class TorchAdapter:
         """The same adapter, looking at every site that adapt() was told to look at."""
         return TorchAdapter(self.model, self._runner, self._options)
 
-    def transformed_values(self, state: Any, site: str, weights: Tensor) -> Tensor:
-        """What a unit of weight adds to a site's output, by head and key: ``(B, H, L, E)``.
+    def transformed_values(self, state: Any, site: str, weights: Tensor) -> Values:
+        """What a unit of weight adds to a site's output, by head and key.
 
         The value of each key, transformed by its head's part of the output
-        projection; that of a pooling row is the vector that is summed.
+        projection, ``(B, H, Lk, E)``; that of a pooling row is the vector that
+        is summed. With it comes which weights move anything at all.
 
         Args:
             state: That of a run.

@@ -9,10 +9,12 @@ That it is affine in the weights is checked on others, in every batch.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from faithattn.adapters.state import differentiating
 from faithattn.adapters.torch_module.layer_output import LayerOutput, UntoldError, layer_output
 from faithattn.adapters.torch_module.passes import Runner
 from faithattn.adapters.torch_module.request import Request
@@ -23,18 +25,33 @@ _PROBES = 6  # numbers of a tensor that are differentiated to see what it depend
 _MOST_RESULTS = 256  # an output projection comes soon after its attention
 
 
+class Values(NamedTuple):
+    """What a unit of weight adds to a site's output.
+
+    Attributes:
+        vectors: By head and key, ``(B, H, Lk, E)``.
+        used: ``(B, H, Lq, Lk)`` bool, False where a weight moves nothing, as
+            where a model masks weights after their softmax.
+    """
+
+    vectors: Tensor
+    used: Tensor
+
+
 def transformed_values(
     runner: Runner, request: Request, size: int, site: str, weights: Tensor
-) -> Tensor:
-    """Transformed values ``(B, H, L, E)`` of a site with these weights.
+) -> Values:
+    """Transformed values of a site with these weights.
 
     Raises:
         AdapterError: If the output is not affine in the weights, or cannot be told.
     """
-    leaf = weights.detach().clone().requires_grad_()
+    with differentiating():
+        weights = weights.detach().clone()
+        leaf = weights.clone().requires_grad_()
+        changed = _changed(weights)
     search = _Search(leaf)
     follow(runner, request, size, site, leaf, search)
-    changed = _changed(weights.detach())
     numbers = {each.number for each in search.found}
     again: dict[int, Tensor] = {}
 
@@ -44,10 +61,10 @@ def transformed_values(
 
     if numbers:
         follow(runner, request, size, site, changed, keep)
-    difference = _four(changed - weights.detach())
+    difference = _four(changed - weights)
     for each in reversed(search.found):
         if each.number in again and each.agrees(difference, again[each.number]):
-            return each.values
+            return Values(each.values, each.used)
     reason = search.reason or (
         "its output is not affine in the weights, as where they are divided by their sum, or "
         "a normalisation comes before the output projection"

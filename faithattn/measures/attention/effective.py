@@ -93,7 +93,8 @@ def _projected(
     kept = sizes > least[..., None]
     basis = (basis * kept[..., None, :]).expand(-1, rows.shape[1], -1, -1)
     inner = torch.einsum("nql,nqlr->nqr", rows * keys, basis)
-    found = torch.einsum("nqr,nqlr->nql", inner, basis)
+    # Zero rows of values have zero rows in the basis, but for rounding.
+    found = torch.einsum("nqr,nqlr->nql", inner, basis) * keys
     return found, count - kept.sum(-1)
 
 

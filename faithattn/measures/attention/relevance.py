@@ -39,7 +39,7 @@ def attention_relevance(
 
     References:
         Chefer, Gur & Wolf (2021), "Generic attention-model explainability for
-        interpreting bi-modal and encoder-decoder transformers", equations 5-6.
+        interpreting bi-modal and encoder-decoder transformers".
 
     Examples:
         >>> import torch

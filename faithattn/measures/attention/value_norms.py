@@ -30,7 +30,7 @@ def value_norms(attention: Tensor, values: Tensor) -> Tensor:
 
     References:
         Kobayashi, Kuribayashi, Yokoi & Inui (2020), "Attention is not only a
-        weight: analyzing transformers with vector norms", equation 8.
+        weight: analyzing transformers with vector norms".
 
     Examples:
         >>> import torch
