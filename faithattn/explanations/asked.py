@@ -12,6 +12,7 @@ from faithattn.adapters.rows import Rows
 from faithattn.adapters.state import differentiating
 from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
 from faithattn.errors import AdapterError
+from faithattn.importance.leave_one_out import Removal
 from faithattn.measures.outputs import class_probability, probabilities
 
 
@@ -24,12 +25,14 @@ class Asked:
         target: Class to explain; None is the prediction.
         seed: Of what is drawn.
         instances: Ids of the rows, ``(B,)``.
+        removal: How positions are taken away, where they are.
     """
 
     reading: Reading
     target: int | Tensor | None = None
     seed: int | None = 0
     instances: Tensor | None = None
+    removal: Removal = "delete"
 
 
 def differentiable(reading: Reading) -> Reading:

@@ -13,6 +13,7 @@ from faithattn.adapters.state import differentiating
 from faithattn.adapters.view import AttentionView
 from faithattn.explanations.asked import Asked
 from faithattn.explanations.kinds import GRADIENTS, kind_of
+from faithattn.importance.leave_one_out import Removal, check_removal
 
 
 def explain(
@@ -24,6 +25,7 @@ def explain(
     target: int | Tensor | None = None,
     seed: int | None = 0,
     instances: Tensor | None = None,
+    removal: Removal = "delete",
 ) -> Tensor:
     """Scores of each position as the reason of an output, by the name of an explanation.
 
@@ -51,12 +53,15 @@ def explain(
             ``"position_reversed"``, ``"frequency"`` (tokens that are rare in
             the given batch highest).
             Importances, to have one list of names: ``"gradient_importance"``,
-            ``"leave_one_out"``, and Captum's methods as ``"captum:saliency"`` or
+            ``"leave_one_out"``, ``"signed_leave_one_out"`` (how far the target's
+            probability falls), and Captum's methods as ``"captum:saliency"`` or
             ``"saliency"``.
         view: Which attention is meant; not needed for one row.
         target: Class to explain, an int or ``(B,)``; None is the prediction.
         seed: Of random scores and of methods that draw; None draws a fresh one.
         instances: Ids of the rows, ``(B,)``, int64; default ``arange(B)``.
+        removal: How leave-one-out takes positions away; see
+            :func:`leave_one_out_importance`.
 
     Returns:
         Scores ``(B, L)``, 0 outside the mask. nan where a score is undefined.
@@ -81,10 +86,11 @@ def explain(
         torch.Size([1, 5])
     """
     function = kind_of(_checked(kind))
+    check_removal(removal)
     with torch.inference_mode(False):
         with _mode(kind):
             reading = read(model, inputs, view)
-        return function(Asked(reading, target, seed, instances)).detach()
+        return function(Asked(reading, target, seed, instances, removal)).detach()
 
 
 def _checked(kind: object) -> str:

@@ -11,6 +11,7 @@ from faithattn._checks import require_device, require_floating
 from faithattn.adapters.reading import Reading
 from faithattn.explanations.asked import Asked
 from faithattn.explanations.kinds import kind_of
+from faithattn.importance.leave_one_out import Removal
 
 Explanation: TypeAlias = "str | Tensor"
 
@@ -22,6 +23,7 @@ def scores_of(
     target: int | Tensor | None = None,
     seed: int | None = 0,
     instances: Tensor | None = None,
+    removal: Removal = "delete",
 ) -> Tensor:
     """Scores ``(B, L)`` of the positions of a reading, 0 outside the mask.
 
@@ -34,6 +36,7 @@ def scores_of(
         target: Class to explain; None is the prediction.
         seed: Of random scores and of methods that draw.
         instances: Ids of the rows, ``(B,)``.
+        removal: How leave-one-out takes positions away.
 
     Raises:
         AdapterError: If the model cannot be explained this way.
@@ -41,7 +44,7 @@ def scores_of(
         ValueError: If the name is unknown or the scores have another shape.
     """
     if isinstance(explanation, str):
-        asked = Asked(reading, target, seed, instances)
+        asked = Asked(reading, target, seed, instances, removal)
         return kind_of(explanation)(asked).detach()
     mask = reading.rows.mask
     scores = require_floating("explanation", explanation).detach()

@@ -25,7 +25,11 @@ def _gradient_importance(asked: Asked) -> Tensor:
 
 
 def _leave_one_out(asked: Asked) -> Tensor:
-    return leave_one_out_of(asked.reading, "delete", asked.target)
+    return leave_one_out_of(asked.reading, asked.removal, asked.target)
+
+
+def _signed_leave_one_out(asked: Asked) -> Tensor:
+    return leave_one_out_of(asked.reading, asked.removal, asked.target, signed=True)
 
 
 KINDS: dict[str, Kind] = {
@@ -45,6 +49,7 @@ KINDS: dict[str, Kind] = {
     "frequency": controls.frequency,
     "gradient_importance": _gradient_importance,
     "leave_one_out": _leave_one_out,
+    "signed_leave_one_out": _signed_leave_one_out,
 }
 # Kinds that differentiate what the model did: it is run with gradients from the outset.
 GRADIENTS = frozenset(["gradient_attention", "attention_gradient", "gradient_importance"])

@@ -14,7 +14,8 @@ from faithattn import AdapterError, AttentionView, adapt, explain, memory_budget
 from faithattn.explanations.kinds import KINDS
 
 # Frequencies are those of the batch by definition; deletion is tested with its own function.
-KIND = pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"frequency", "leave_one_out"}))
+ELSEWHERE = {"frequency", "leave_one_out", "signed_leave_one_out"}
+KIND = pytest.mark.parametrize("kind", sorted(KINDS.keys() - ELSEWHERE))
 POOLING = AttentionView("attention")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -113,11 +114,15 @@ def test_importances_have_names_too(text_case: Case) -> None:
     for name, function in (
         ("gradient_importance", gradient_importance),
         ("leave_one_out", leave_one_out_importance),
+        ("signed_leave_one_out", partial(leave_one_out_importance, signed=True)),
     ):
         for options in ({}, {"target": target}):
             expected = function(model, inputs, **options)
             found = explain(model, inputs, kind=name, **options)
             torch.testing.assert_close(found, expected.detach(), equal_nan=True)
+    zeroed = explain(model, inputs, kind="leave_one_out", removal="zero_embedding")
+    expected = leave_one_out_importance(model, inputs, removal="zero_embedding")
+    torch.testing.assert_close(zeroed, expected, equal_nan=True)
 
 
 def test_methods_of_captum_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

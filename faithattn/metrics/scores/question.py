@@ -78,6 +78,7 @@ class Question:
                 target=self.target,
                 seed=self.seed,
                 instances=self.instances,
+                removal=self.removal,
             )
 
         return self.own("scores", compute)
