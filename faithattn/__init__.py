@@ -55,6 +55,10 @@ if TYPE_CHECKING:
     from faithattn.metrics.adversarial.frontier import adversarial_frontier
     from faithattn.metrics.correlation import gradient_correlation, loo_correlation
     from faithattn.metrics.permutation import permutation_test
+    from faithattn.metrics.scores import Question, Score
+    from faithattn.planted.calibration.measuring import calibrate
+    from faithattn.planted.calibration.outcome import Calibration
+    from faithattn.planted.case import Planted
     from faithattn.results.adversarial import AdversarialFrontier, AdversarialResult
     from faithattn.results.correlation import Correlation
     from faithattn.results.permutation import PermutationResult
@@ -66,11 +70,15 @@ __all__ = [
     "AdversarialResult",
     "AttentionModel",
     "AttentionView",
+    "Calibration",
     "Correlation",
     "PermutationResult",
+    "Planted",
     "Plausible",
+    "Question",
     "RankCorrelation",
     "Run",
+    "Score",
     "Statistics",
     "Summary",
     "SupportsRemoval",
@@ -83,6 +91,7 @@ __all__ = [
     "adversarial_frontier",
     "aggregate_scores",
     "average_precision",
+    "calibrate",
     "check_adapter",
     "exact_adversary",
     "gradient_correlation",
@@ -144,6 +153,10 @@ _HOMES = {
     "measures.retrieval": ["average_precision", "ndcg"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
     "metrics.permutation": ["permutation_test"],
+    "metrics.scores": ["Question", "Score"],
+    "planted.calibration.measuring": ["calibrate"],
+    "planted.calibration.outcome": ["Calibration"],
+    "planted.case": ["Planted"],
     "results.adversarial": ["AdversarialFrontier", "AdversarialResult"],
     "results.correlation": ["Correlation"],
     "results.permutation": ["PermutationResult"],

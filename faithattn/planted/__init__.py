@@ -1,0 +1,32 @@
+"""Models whose faithfulness is known, with data, and what tests must say of them."""
+
+from faithattn.planted.case import Planted
+from faithattn.planted.compensating import Compensating, compensating
+from faithattn.planted.toys import (
+    Linear,
+    Sigmoid,
+    faithful,
+    independent,
+    indifferent,
+    rows,
+    suppressor,
+    three_positions,
+    two_positions,
+    whole,
+)
+
+__all__ = [
+    "Compensating",
+    "Linear",
+    "Planted",
+    "Sigmoid",
+    "compensating",
+    "faithful",
+    "independent",
+    "indifferent",
+    "rows",
+    "suppressor",
+    "three_positions",
+    "two_positions",
+    "whole",
+]
