@@ -2,6 +2,7 @@
 
 from faithattn.planted.case import Planted
 from faithattn.planted.compensating import Compensating, compensating
+from faithattn.planted.learned import contextual, deceptive, random_weights, shortcut
 from faithattn.planted.toys import (
     Linear,
     Sigmoid,
@@ -21,10 +22,14 @@ __all__ = [
     "Planted",
     "Sigmoid",
     "compensating",
+    "contextual",
+    "deceptive",
     "faithful",
     "independent",
     "indifferent",
+    "random_weights",
     "rows",
+    "shortcut",
     "suppressor",
     "three_positions",
     "two_positions",

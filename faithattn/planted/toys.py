@@ -25,7 +25,8 @@ class Linear:
 
     Examples:
         >>> attention, scores = torch.tensor([[0.7, 0.3]]), torch.tensor([[2.0, -2.0]])
-        >>> Linear().run(whole(attention, scores)).logits
+        >>> with torch.no_grad():
+        ...     Linear().run(whole(attention, scores)).logits
         tensor([[0.8000]])
     """
 

@@ -27,8 +27,10 @@ _NOT_APPLICABLE = (AdapterError, ValueError, NotImplementedError)
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is asked in every setting."""
+    """What is asked, checked."""
 
+    metrics: list[Score]
+    places: list[tuple[int, int]]
     sizes: tuple[int, ...]
     contrasts: tuple[float, ...]
     n_pairs: int
@@ -88,22 +90,14 @@ def calibrate(
         >>> found.probability("permutation_test", "models", contrast=1.0)
         1.0
     """
-    chosen = _chosen(metrics)
-    plan = _Plan(
-        _counts("sizes", sizes),
-        _contrasts(contrasts),
-        require_count("n_pairs", n_pairs),
-        require_count("seed", seed, least=0),
-    )
-    places = [
-        (length, depth)
-        for length in _counts("lengths", lengths, least=2)
-        for depth in _counts("depths", depths, least=0)
-    ]
+    plan = _plan(metrics, lengths, depths, sizes, contrasts, n_pairs, seed)
+    chosen = plan.metrics
     cells: list[Cell] = []
     seconds = dict.fromkeys((score.name for score in chosen), 0.0)
-    with tqdm(total=len(places) * len(chosen), disable=not progress, desc="calibrating") as bar:
-        for length, depth in places:
+    with tqdm(
+        total=len(plan.places) * len(chosen), disable=not progress, desc="calibrating"
+    ) as bar:
+        for length, depth in plan.places:
             setting = make_setting(
                 length,
                 depth,
@@ -122,6 +116,43 @@ def calibrate(
     cells.sort(key=lambda cell: (order[cell.metric], KINDS.index(cell.kind)))
     return Calibration(
         tuple(cells), {score.name: score.title for score in chosen}, plan.seed, seconds
+    )
+
+
+def check_arguments(
+    metrics: Iterable[str | Score] | None,
+    *,
+    lengths: Sequence[int],
+    depths: Sequence[int],
+    sizes: Sequence[int],
+    n_pairs: int,
+    seed: int,
+) -> None:
+    """Raises what :func:`calibrate` would raise about its arguments, before any work."""
+    _plan(metrics, lengths, depths, sizes, (1.0,), n_pairs, seed)
+
+
+def _plan(
+    metrics: Iterable[str | Score] | None,
+    lengths: Sequence[int],
+    depths: Sequence[int],
+    sizes: Sequence[int],
+    contrasts: Sequence[float],
+    n_pairs: int,
+    seed: int,
+) -> _Plan:
+    """Checks every argument."""
+    return _Plan(
+        _chosen(metrics),
+        [
+            (length, depth)
+            for length in _counts("lengths", lengths, least=2)
+            for depth in _counts("depths", depths, least=0)
+        ],
+        _counts("sizes", sizes),
+        _contrasts(contrasts),
+        require_count("n_pairs", n_pairs),
+        require_count("seed", seed, least=0),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 
 from faithattn.planted.calibration.cells import mean, rows_of
@@ -11,6 +12,7 @@ from faithattn.planted.calibration.cells import mean, rows_of
 if TYPE_CHECKING:
     from faithattn.planted.calibration.outcome import Calibration
 
+_WIDTH = 100
 AXES = ("length", "depth", "size", "contrast")
 _TITLES = {"models": "two models", "explanations": "two explanations"}
 _ABOUT = {
@@ -65,7 +67,7 @@ def text_table(calibration: Calibration) -> str:
     values = axis_values(calibration)
     found = list(lines(calibration))
     width = max(len(line.metric) for line in found)
-    parts = [_heading(calibration)]
+    parts = [fill(_heading(calibration), _WIDTH)]
     for kind, about in _ABOUT.items():
         chosen = [line for line in found if line.kind == kind]
         if not chosen:
@@ -76,7 +78,7 @@ def text_table(calibration: Calibration) -> str:
         numbers = " " * (width + 6) + "".join(
             "  " + "".join(f"{value:>5g}" for value in values[axis]) for axis in AXES
         )
-        parts += ["", about, names.rstrip(), f"{numbers}  undefined"]
+        parts += ["", fill(about, _WIDTH), names.rstrip(), f"{numbers}  undefined"]
         parts += [_text_line(line, width) for line in chosen]
         parts += [f"{line.metric:<{width}}   {line.verdict}" for line in chosen]
     return "\n".join(parts)
