@@ -101,7 +101,7 @@ def whole(attention: Tensor, scores: Tensor) -> Inputs:
 
 
 def faithful(size: int = 6, length: int = 9, *, seed: int = 0) -> Planted:
-    """A: every score is 1 or -1, so what a position does is its weight.
+    """A: scores are 1 or -1, both in every instance, so what a position does is its weight.
 
     Args:
         size: Number of instances.
@@ -120,6 +120,8 @@ def faithful(size: int = 6, length: int = 9, *, seed: int = 0) -> Planted:
     attention = rows(size, length, seed=seed)
     draws = torch.randn(size, length, generator=torch.Generator().manual_seed(seed + 1))
     signs = draws.sign().double()
+    alike = (signs == signs[:, :1]).all(-1)
+    signs[alike, 0] *= -1  # or no attention would matter
     return Planted(
         "faithful",
         Linear(),
