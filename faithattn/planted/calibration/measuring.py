@@ -197,7 +197,13 @@ def _values(score: Score, setting: Setting, kind: str, seed: int) -> dict[float,
                 seed=seed,
                 instances=rows,
             )
-            parts.append(score.compute(question).detach().double().cpu())
+            found = score.compute(question)
+            if found.shape != rows.shape:
+                raise ValueError(
+                    f"compute must return one value a text, shape {tuple(rows.shape)}; got "
+                    f"{tuple(found.shape)}. Average over positions."
+                )
+            parts.append(found.detach().double().cpu())
         values[wrong] = torch.cat(parts)
     return values
 

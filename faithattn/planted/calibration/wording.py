@@ -117,7 +117,7 @@ def _markdown_line(line: Line) -> list[str]:
         _number(line.overall),
         *along,
         "" if line.undefined == 0 else f"{line.undefined:.1%}",
-        line.verdict,
+        line.verdict.replace("|", "\\|"),
         f"{line.seconds:.0f}",
     ]
 
