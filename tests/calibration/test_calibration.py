@@ -91,7 +91,7 @@ def test_a_metric_that_does_not_apply_says_why_and_leaves_the_others_alone() -> 
     cells = json.loads(json.dumps(found.to_dict(), allow_nan=False))["cells"]
     assert {cell["probability"] for cell in cells if cell["metric"] == "broken"} == {None}
     assert "two heads" in found.table() and "two heads" in found.markdown()
-    whole = calibrate([score(lambda question: torch.ones(1))], **SMALL)
+    whole = calibrate([score(lambda question: oracle(question).mean()[None])], **SMALL)
     assert "compute must return one value a text" in whole.verdict("own", "models")
 
 
