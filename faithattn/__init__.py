@@ -96,6 +96,9 @@ if TYPE_CHECKING:
         faithfulness_violation,
         polarity_agreement,
     )
+    from faithattn.planted.calibration.measuring import calibrate
+    from faithattn.planted.calibration.outcome import Calibration
+    from faithattn.planted.case import Planted
     from faithattn.results.adversarial import (
         AdversarialFrontier,
         AdversarialResult,
@@ -133,6 +136,7 @@ __all__ = [
     "AdversarialResult",
     "AttentionModel",
     "AttentionView",
+    "Calibration",
     "Column",
     "Comparison",
     "Correlation",
@@ -141,6 +145,7 @@ __all__ = [
     "FlipResult",
     "NormalizedAOPC",
     "PermutationResult",
+    "Planted",
     "Plausibility",
     "Plausible",
     "PolarityResult",
@@ -169,6 +174,7 @@ __all__ = [
     "attention_relevance",
     "attention_rollout",
     "average_precision",
+    "calibrate",
     "check_adapter",
     "compare_explanations",
     "deception_screen",
@@ -265,6 +271,9 @@ _HOMES = {
     "metrics.removal.soft": ["soft_removal"],
     "metrics.scores.question": ["Question", "Score"],
     "metrics.violation": ["faithfulness_violation", "polarity_agreement"],
+    "planted.calibration.measuring": ["calibrate"],
+    "planted.calibration.outcome": ["Calibration"],
+    "planted.case": ["Planted"],
     "results.adversarial": ["AdversarialFrontier", "AdversarialResult"],
     "results.comparison.comparison": ["Column", "Comparison"],
     "results.correlation": ["Correlation"],

@@ -1,4 +1,4 @@
-"""Models whose faithfulness is known: what each test must say about them is written down."""
+"""Planted models as pairs of model and inputs, and others that only tests need."""
 
 from __future__ import annotations
 
@@ -9,38 +9,52 @@ import torch
 from torch import Tensor
 
 from faithattn import Run
+from faithattn.planted import Linear, Planted, Sigmoid, rows, toys, whole
+
+__all__ = [
+    "Bag",
+    "Heads",
+    "Linear",
+    "Sigmoid",
+    "faithful",
+    "independent",
+    "indifferent",
+    "rows",
+    "suppressor",
+    "three_positions",
+    "two_positions",
+    "whole",
+]
 
 Inputs = tuple[Tensor, Tensor, Tensor]  # attention (B, L), scores (B, L), mask (B, L)
 
 
-class Linear:
-    """The logit is sum_t a_t s_t; both are given. Each score is a one-number embedding."""
-
-    output = "identity"
-
-    def run(
-        self,
-        inputs: Inputs,
-        *,
-        attention: Mapping[str, Tensor] | None = None,
-        features: Mapping[str, Tensor] | None = None,
-    ) -> Run:
-        own, scores, mask = inputs
-        values = (features or {"score": scores[..., None]})["score"]
-        if torch.is_grad_enabled() and not values.requires_grad:
-            values = values.detach().requires_grad_()
-        weights = (attention or {"row": own})["row"]
-        logits = self.replay(values, {"row": weights[None]})[0]
-        return Run(logits, {"row": weights}, mask, {"score": values}, state=values)
-
-    def replay(self, state: Tensor, attention: Mapping[str, Tensor]) -> Tensor:
-        return (attention["row"][..., None] * state).sum(-2)
+def _pair(case: Planted) -> tuple[Any, Inputs]:
+    return case.model, case.inputs
 
 
-class Sigmoid(Linear):
-    """The same logit, as the probability of one class."""
+def faithful(size: int = 6, length: int = 9) -> tuple[Any, Inputs]:
+    return _pair(toys.faithful(size, length))
 
-    output = "sigmoid"
+
+def indifferent(size: int = 6, length: int = 9) -> tuple[Any, Inputs]:
+    return _pair(toys.indifferent(size, length))
+
+
+def two_positions() -> tuple[Any, Inputs]:
+    return _pair(toys.two_positions())
+
+
+def three_positions() -> tuple[Any, Inputs]:
+    return _pair(toys.three_positions())
+
+
+def independent(size: int = 3000, length: int = 10) -> tuple[Any, Inputs]:
+    return _pair(toys.independent(size, length))
+
+
+def suppressor(size: int = 6, length: int = 9) -> tuple[Any, Inputs]:
+    return _pair(toys.suppressor(size, length))
 
 
 class Bag:
@@ -76,62 +90,6 @@ class Bag:
             key: value[keep].view(size, length - 1, *value.shape[2:])
             for key, value in inputs.items()
         }
-
-
-def rows(size: int, length: int, *, seed: int = 0, spread: float = 1.0) -> Tensor:
-    """Random distributions (size, length) in double precision."""
-    generator = torch.Generator().manual_seed(seed)
-    draws = torch.randn(size, length, generator=generator, dtype=torch.float64)
-    return (spread * draws).softmax(-1)
-
-
-def whole(attention: Tensor, scores: Tensor) -> Inputs:
-    """Inputs without padding."""
-    return attention, scores, torch.ones(attention.shape, dtype=torch.bool)
-
-
-def faithful(size: int = 6, length: int = 9) -> tuple[Any, Inputs]:
-    """A: every score is 1 or -1, so what a position does is its weight."""
-    signs = torch.randn(size, length, generator=torch.Generator().manual_seed(1)).sign().double()
-    return Linear(), whole(rows(size, length), signs)
-
-
-def indifferent(size: int = 6, length: int = 9) -> tuple[Any, Inputs]:
-    """B: all values are equal, so attention cannot matter."""
-    return Sigmoid(), whole(
-        rows(size, length), torch.full((size, length), 0.7, dtype=torch.float64)
-    )
-
-
-def two_positions() -> tuple[Any, Inputs]:
-    """C: hardly any adversary within epsilon."""
-    return Sigmoid(), whole(
-        torch.tensor([[0.7, 0.3]], dtype=torch.float64),
-        torch.tensor([[2.0, -2.0]], dtype=torch.float64),
-    )
-
-
-def three_positions() -> tuple[Any, Inputs]:
-    """D: half the weight on either side of the original gives its output, at ln 2."""
-    return Sigmoid(), whole(
-        torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64),
-        torch.tensor([[1.0, 0.0, -1.0]], dtype=torch.float64),
-    )
-
-
-def independent(size: int = 3000, length: int = 10) -> tuple[Any, Inputs]:
-    """E: the attention knows nothing of the values."""
-    generator = torch.Generator().manual_seed(2)
-    scores = torch.randn(size, length, generator=generator, dtype=torch.float64)
-    uniform = torch.rand(size, length, generator=generator, dtype=torch.float64)
-    return Linear(), whole(uniform / uniform.sum(-1, keepdim=True), scores)
-
-
-def suppressor(size: int = 6, length: int = 9) -> tuple[Any, Inputs]:
-    """F: the most attended position pushes the output down, the others up."""
-    attention = rows(size, length)
-    top = attention == attention.amax(-1, keepdim=True)
-    return Sigmoid(), whole(attention, torch.where(top, -1.0, 1.0).double())
 
 
 class Heads:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from faithattn._version import __version__
-from faithattn.cli import reproduce
+from faithattn.cli import calibrate, reproduce
 from faithattn.cli.errors import CommandError
 
 _DESCRIPTION = """\
@@ -26,12 +26,16 @@ not Explanation" (Jain & Wallace 2019) on a task, and runs the study's four test
   2. Does it rank them as leaving each word out does?        (Kendall tau)
   3. Does the output change when attention is shuffled?      (median change)
   4. Could quite other attention have given the same output? (divergence)
+
+And can these tests, and the other metrics, tell at all? calibrate asks them about planted pairs of
+which one is known to be more faithful.
 """
 _EPILOG = """\
 examples:
   faithattn reproduce babi-1              the quickest way to see it all; needs no file
   faithattn reproduce reviews.csv         your own texts with two labels
   faithattn published sst                 what the study reported on SST
+  faithattn calibrate --quick             which metrics rank planted pairs rightly, and when
   faithattn reproduce --help              every option, with examples
 
 exit status: 0 done, 1 failed on the way, 2 something wrong with the command or a file,
@@ -92,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(work=None, command="")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     reproduce.add_parser(commands)
+    calibrate.add_parser(commands)
     _add_published(commands)
     return parser
 

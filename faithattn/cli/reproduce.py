@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from faithattn.cli.errors import CommandError
-from faithattn.cli.wording import in_options
+from faithattn.cli.guards import check_threads, failing
 
 if TYPE_CHECKING:
     from faithattn.paper.experiment import Experiment, Settings
@@ -41,8 +36,7 @@ what is written: results.json (settings, versions, every summary), instances.csv
 tested text), summary.md, model.npz (for --checkpoint), figures/*.png and *.svg.
 """
 
-# PyTorch reports memory that it cannot get as a RuntimeError with one of these words.
-_NO_MEMORY = re.compile(r"alloc|out of memory|overflow", re.IGNORECASE)
+_LESS_MEMORY = "Lower --adversaries or --permutations, or split long texts."
 
 
 def add_parser(commands: Any) -> None:
@@ -136,8 +130,8 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def work(chosen: argparse.Namespace) -> int:
     """Runs the experiment, prints the table and writes the folder."""
-    with _failing(2, ValueError, TypeError, OSError, names=vars(chosen)):
-        _check_threads(chosen.threads)
+    with failing(2, ValueError, TypeError, OSError, names=vars(chosen), memory=_LESS_MEMORY):
+        check_threads(chosen.threads)
         import torch
 
         from faithattn.errors import AdapterError
@@ -150,7 +144,7 @@ def work(chosen: argparse.Namespace) -> int:
         folder = report.prepare_folder(
             chosen.out or _default_folder(prepared.dataset.name, prepared.settings)
         )
-    with _failing(1, OSError, FloatingPointError, AdapterError):
+    with failing(1, OSError, FloatingPointError, AdapterError, memory=_LESS_MEMORY):
         experiment = run(prepared, checkpoint=folder / CHECKPOINT, progress=not chosen.quiet)
         written = report.write_report(experiment, folder)
     print(report.text_table(experiment))
@@ -158,18 +152,6 @@ def work(chosen: argparse.Namespace) -> int:
     print(f"Written to {folder}: {CHECKPOINT}, " + ", ".join(p.name for p in written[:3]), end="")
     print(f" and {len(written) - 3} figures. Begin with {folder / 'summary.md'}.")
     return 0
-
-
-def _check_threads(threads: int) -> None:
-    """Raises unless the machine has so many processors; PyTorch fails on far too many."""
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1; got {threads}. Pass 1 or more.")
-    most = os.cpu_count() or 1
-    if threads > most:
-        raise ValueError(
-            f"threads must be at most {most}, the processors of this machine; got {threads}. "
-            f"Pass {most} or fewer."
-        )
 
 
 def _settings(chosen: argparse.Namespace) -> Settings:
@@ -195,23 +177,3 @@ def _times(experiment: Experiment) -> str:
     """Returns how long the steps took."""
     each = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in experiment.seconds.items())
     return f"Time: {each}."
-
-
-@contextmanager
-def _failing(status: int, *errors: type[Exception], names: Iterable[str] = ()) -> Iterator[None]:
-    """Turns expected errors into the end of the command, naming options for ``names``."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _NO_MEMORY.search(str(error)):
-            raise
-        sys.stdout.flush()
-        raise CommandError(
-            "the memory of this machine does not suffice. Lower --adversaries or --permutations, "
-            "or split long texts.",
-            status=1,
-        ) from error
-    except errors as error:
-        sys.stdout.flush()
-        message = in_options(str(error) or type(error).__name__, names)
-        raise CommandError(message, status=status) from error
