@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
     from faithattn.adapters.view import AttentionView
     from faithattn.errors import AdapterError
+    from faithattn.importance.attribution.scores import captum_importance
     from faithattn.importance.gradient import gradient_importance
     from faithattn.importance.leave_one_out import leave_one_out_importance
     from faithattn.interventions.patches import mask_patch
@@ -53,9 +54,13 @@ if TYPE_CHECKING:
     from faithattn.measures.retrieval import average_precision, ndcg
     from faithattn.metrics.adversarial.attention import adversarial_attention
     from faithattn.metrics.adversarial.frontier import adversarial_frontier
+    from faithattn.metrics.attribution.attribution import captum_attribution
+    from faithattn.metrics.attribution.infidelity import infidelity
+    from faithattn.metrics.attribution.sensitivity import max_sensitivity
     from faithattn.metrics.correlation import gradient_correlation, loo_correlation
     from faithattn.metrics.permutation import permutation_test
     from faithattn.results.adversarial import AdversarialFrontier, AdversarialResult
+    from faithattn.results.attribution import Attribution, Infidelity, Sensitivity
     from faithattn.results.correlation import Correlation
     from faithattn.results.permutation import PermutationResult
     from faithattn.statistics import Statistics, Summary
@@ -66,11 +71,14 @@ __all__ = [
     "AdversarialResult",
     "AttentionModel",
     "AttentionView",
+    "Attribution",
     "Correlation",
+    "Infidelity",
     "PermutationResult",
     "Plausible",
     "RankCorrelation",
     "Run",
+    "Sensitivity",
     "Statistics",
     "Summary",
     "SupportsRemoval",
@@ -83,10 +91,13 @@ __all__ = [
     "adversarial_frontier",
     "aggregate_scores",
     "average_precision",
+    "captum_attribution",
+    "captum_importance",
     "check_adapter",
     "exact_adversary",
     "gradient_correlation",
     "gradient_importance",
+    "infidelity",
     "jensen_shannon_divergence",
     "kendall_tau",
     "kl_divergence",
@@ -94,6 +105,7 @@ __all__ = [
     "loo_correlation",
     "mask_patch",
     "mask_token",
+    "max_sensitivity",
     "memory_budget",
     "ndcg",
     "patch_groups",
@@ -124,6 +136,7 @@ _HOMES = {
     "adapters.torch_module.torch_adapter": ["TorchAdapter"],
     "adapters.view": ["AttentionView"],
     "errors": ["AdapterError"],
+    "importance.attribution.scores": ["captum_importance"],
     "importance.gradient": ["gradient_importance"],
     "importance.leave_one_out": ["leave_one_out_importance"],
     "interventions.patches": ["mask_patch"],
@@ -142,9 +155,13 @@ _HOMES = {
     "metrics.adversarial.attention": ["adversarial_attention"],
     "metrics.adversarial.frontier": ["adversarial_frontier"],
     "measures.retrieval": ["average_precision", "ndcg"],
+    "metrics.attribution.attribution": ["captum_attribution"],
+    "metrics.attribution.infidelity": ["infidelity"],
+    "metrics.attribution.sensitivity": ["max_sensitivity"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
     "metrics.permutation": ["permutation_test"],
     "results.adversarial": ["AdversarialFrontier", "AdversarialResult"],
+    "results.attribution": ["Attribution", "Infidelity", "Sensitivity"],
     "results.correlation": ["Correlation"],
     "results.permutation": ["PermutationResult"],
     "statistics": ["Statistics", "Summary"],

@@ -62,6 +62,8 @@ def attributions(task: Task, classes: Tensor) -> tuple[Tensor, Tensor]:
     scores = torch.zeros_like(explained.places, dtype=explained.reading.outputs.dtype)
     delta = scores.new_full((len(scores),), torch.nan)
     limit = _limit(method, forward, values)
+    if method.rescales:
+        _settle(explained, 2 * max(2, len(task.baselines)) if method.from_many else 2)
     for rows in _groups(explained, method, limit):
         count = int(explained.counts[rows].max())
         alone = len(rows) == 1 and not method.across
@@ -73,6 +75,12 @@ def attributions(task: Task, classes: Tensor) -> tuple[Tensor, Tensor]:
     if method.across:
         scores = scores.masked_fill(explained.live.sum(0) < 2, torch.nan)
     return scores, delta
+
+
+def _settle(explained: Explained, size: int) -> None:
+    """Runs as many rows as DeepLIFT will: an adapter that looks twice must not do so under hooks."""
+    with torch.no_grad():
+        explained.logits(None, explained.counts.new_zeros(size))
 
 
 def _limit(method: Method, forward: Forward, values: Tensor) -> int:

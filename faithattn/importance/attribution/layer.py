@@ -68,12 +68,6 @@ def layer_gradients(
         **options,
     )
     full = found[0] if isinstance(found, tuple) else found
-    if full.shape != explained.feature[rows].shape:
-        raise AdapterError(
-            f"the output of {explained.name!r} must have shape "
-            f"{tuple(explained.feature[rows].shape)} for {LAYER!r}; got {tuple(full.shape)}. "
-            "Use 'integrated_gradients', which does not look at the module."
-        )
     length = explained.feature.shape[1]
     places = explained.places[rows].clamp_max(length - 1)
     taken = full.gather(1, places[..., None].expand(-1, -1, full.shape[2]))
@@ -81,16 +75,20 @@ def layer_gradients(
 
 
 def _require_one_call(explained: Explained, layer: nn.Module, rows: Tensor) -> None:
-    """Captum puts the same output in the place of every call of a layer."""
-    calls: list[None] = []
-    handle = layer.register_forward_hook(lambda *_: calls.append(None))
+    """Captum puts the same output, instances first, in the place of every call of a layer."""
+    shapes: list[tuple[int, ...]] = []
+    handle = layer.register_forward_hook(
+        lambda _part, _given, made: shapes.append(tuple(getattr(made, "shape", ())))
+    )
     try:
         with torch.no_grad():
             explained.logits(None, rows)
     finally:
         handle.remove()
-    if len(calls) != 1:
+    expected = tuple(explained.feature[rows].shape)
+    if shapes != [expected]:
         raise AdapterError(
-            f"model must call {explained.name!r} once for {LAYER!r}; got {len(calls)} calls. "
+            f"model must call {explained.name!r} once, for features {expected}, for {LAYER!r}; "
+            f"got {', '.join(map(str, shapes)) or 'no call'}. "
             "Use 'integrated_gradients', which does not look at the module."
         )
