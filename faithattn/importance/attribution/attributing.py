@@ -21,6 +21,8 @@ from faithattn.importance.attribution.methods import LAYER, Method, find_method
 from faithattn.importance.attribution.reasons import incomplete, require_guidable
 from faithattn.measures.draws import spans
 
+_ROUNDING = 16
+
 REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": lambda parts: parts.sum(-1),
     "abs_sum": lambda parts: parts.sum(-1).abs(),
@@ -78,7 +80,7 @@ def attributions(task: Task, classes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _settle(explained: Explained, size: int) -> None:
-    """Runs as many rows as DeepLIFT will: an adapter that looks twice must not do so under hooks."""
+    """Runs as many rows as DeepLIFT will: what an adapter has to look at twice, it looks at now."""
     with torch.no_grad():
         explained.logits(None, explained.counts.new_zeros(size))
 
@@ -174,10 +176,10 @@ def _require_complete(
 ) -> None:
     """DeepLift's rules account for the whole change of the output, or are wrong here."""
     total = parts.detach().abs().sum((1, 2))
-    share = gaps.abs() / total.clamp_min(torch.finfo(total.dtype).tiny)
-    bad = ~(gaps.abs() <= task.max_gap * total + 1e-6)
-    if bool(bad.any()) and isinstance(forward, Hooked):
-        raise incomplete(forward, values, rows, float(share[bad].max()))
+    rounding = _ROUNDING * torch.finfo(values.dtype).eps  # of outputs about 1
+    missing = (gaps.abs() - rounding).clamp_min(0) / total.clamp_min(rounding)
+    if bool((~(missing <= task.max_gap)).any()) and isinstance(forward, Hooked):
+        raise incomplete(forward, values, rows, float(missing.nan_to_num(torch.inf).max()))
 
 
 def _reduced(task: Task, parts: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class LayerForward(nn.Module):
 def layer_gradients(
     explained: Explained, classes: Tensor, baseline: Tensor, rows: Tensor, options: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
-    """Attributions ``(n, N, E)`` and their convergence delta ``(n,)``."""
+    """Attributions ``(n, M, E)`` at the first places, and their convergence delta ``(n,)``."""
     layer = embedding_of(explained)
     if layer is None:
         raise AdapterError(
@@ -68,10 +68,10 @@ def layer_gradients(
         **options,
     )
     full = found[0] if isinstance(found, tuple) else found
-    length = explained.feature.shape[1]
-    places = explained.places[rows].clamp_max(length - 1)
-    taken = full.gather(1, places[..., None].expand(-1, -1, full.shape[2]))
-    return taken * explained.live[rows][..., None], delta
+    count = int(explained.counts[rows].max())
+    places = explained.places[rows, :count, None].expand(-1, -1, full.shape[2])
+    padded = torch.nn.functional.pad(full, (0, 0, 0, 1))
+    return padded.gather(1, places), delta
 
 
 def _require_one_call(explained: Explained, layer: nn.Module, rows: Tensor) -> None:
