@@ -148,9 +148,16 @@ def _of_instance(instance: Attribution) -> Method:
 
 
 def _rebuilt(instance: Attribution, forward: nn.Module) -> Attribution:
-    """A deep copy of an instance, with another forward function wherever it had its own."""
-    own = [getattr(instance, "forward_func", None), getattr(instance, "model", None)]
-    return copy.deepcopy(instance, {id(each): forward for each in own if each is not None})
+    """A deep copy of an instance and of the one inside, with another forward function."""
+    chain = [instance, getattr(instance, "attribution_method", None)]
+    known = [getattr(each, name, None) for each in chain for name in ("forward_func", "model")]
+    # What is known to the memo is not copied: forward functions may hold whole models.
+    rebuilt = copy.deepcopy(instance, {id(each): forward for each in known if each is not None})
+    for each in (rebuilt, getattr(rebuilt, "attribution_method", None)):
+        for name in ("forward_func", "model"):
+            if name in getattr(each, "__dict__", {}):
+                setattr(each, name, forward)
+    return rebuilt
 
 
 def _accepted(kind: type[Attribution]) -> frozenset[str]:

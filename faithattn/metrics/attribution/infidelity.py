@@ -148,7 +148,7 @@ def _values(
     rows, limit = subject.counts.nonzero()[:, 0], rows_to_run(subject)
     for first, last in spans(len(rows), max(1, limit // count)):
         part = rows[first:last]
-        result[part] = metrics.infidelity(
+        found = metrics.infidelity(
             forward,
             _Subsets(subject.live[part], ids[part], seed),
             torch.ones_like(weights[part]),
@@ -158,6 +158,7 @@ def _values(
             max_examples_per_batch=min(limit, count) if len(part) == 1 else None,
             normalize=normalize,
         )
+        result[part] = found.clamp_min(0)  # its expanded square cancels
     return result
 
 
