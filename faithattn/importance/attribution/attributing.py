@@ -81,8 +81,10 @@ def attributions(task: Task, classes: Tensor) -> tuple[Tensor, Tensor]:
 
 def _settle(explained: Explained, size: int) -> None:
     """Runs as many rows as DeepLIFT will: what an adapter has to look at twice, it looks at now."""
+    before = explained.evaluations.clone()
     with torch.no_grad():
         explained.logits(None, explained.counts.new_zeros(size))
+    explained.evaluations.copy_(before)
 
 
 def _limit(method: Method, forward: Forward, values: Tensor) -> int:

@@ -198,14 +198,14 @@ def shapley(model: Any, ids: Tensor, function: Any, vectors: Tensor, words: Tens
 
 def test_shapley_values_by_enumeration() -> None:
     model, ids, function, vectors, words = text_function()
-    few = [1, 3, 4]  # 4, 2 and 5 words
+    few = [1, 3]  # 4 and 2 words
     ids, vectors, words = ids[few], vectors[few], words[few]
     expected = shapley(model, ids, function, vectors, words)
     exact = captum_importance(model, ids, method=attr.ShapleyValues)
     torch.testing.assert_close(exact, expected, rtol=1e-5, atol=1e-6)
-    sampled = captum_importance(model, ids, method="shapley_value_sampling", n_samples=150)
+    sampled = captum_importance(model, ids, method="shapley_value_sampling", n_samples=60)
     spread = float((sampled - expected).abs().max())
-    assert 0 < spread < 0.1 * float(expected.abs().max())
+    assert 0 < spread < 0.15 * float(expected.abs().max())
     # Every order sums to the whole change, however few there are.
     torch.testing.assert_close(sampled.sum(1), expected.sum(1), rtol=1e-5, atol=1e-6)
 
@@ -215,7 +215,7 @@ def test_kernel_shap_of_all_subsets_is_the_shapley_value() -> None:
     model, ids, function, vectors, words = text_function()
     ids, vectors, words = ids[[3, 1]], vectors[[3, 1]], words[[3, 1]]  # 2 and 4 words
     expected = shapley(model, ids, function, vectors, words)
-    found = captum_importance(model, ids, method="kernel_shap", n_samples=3000)
+    found = captum_importance(model, ids, method="kernel_shap", n_samples=1500)
     assert float((found - expected).abs().max()) < 0.05 * float(expected.abs().max())
 
 
