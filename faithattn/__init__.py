@@ -20,12 +20,14 @@ if TYPE_CHECKING:
         SupportsRemoval,
         SupportsReplay,
         SupportsSelection,
+        SupportsSetRemoval,
     )
     from faithattn.adapters.torch_module.adapt import adapt
     from faithattn.adapters.torch_module.tokens import token_logits
     from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
     from faithattn.adapters.view import AttentionView
     from faithattn.errors import AdapterError
+    from faithattn.explanations.explain import explain
     from faithattn.importance.attribution.scores import captum_importance
     from faithattn.importance.gradient import gradient_importance
     from faithattn.importance.leave_one_out import leave_one_out_importance
@@ -38,32 +40,97 @@ if TYPE_CHECKING:
         top_k_overlap,
         weighted_kendall_tau,
     )
+    from faithattn.measures.attention.effective import (
+        EffectiveAttention,
+        effective_attention,
+    )
+    from faithattn.measures.attention.flow import attention_flow
+    from faithattn.measures.attention.relevance import attention_relevance
+    from faithattn.measures.attention.rollout import attention_rollout
+    from faithattn.measures.attention.value_norms import value_norms
     from faithattn.measures.divergence import (
         jensen_shannon_divergence,
         kl_divergence,
         total_variation_distance,
     )
     from faithattn.measures.draws import permute_attention
-    from faithattn.measures.groups import aggregate_scores, patch_groups, word_groups
+    from faithattn.measures.groups import (
+        aggregate_scores,
+        patch_groups,
+        word_groups,
+    )
     from faithattn.measures.rank import (
         RankCorrelation,
         kendall_tau,
         rank_correlation,
         top_k_kendall,
     )
-    from faithattn.measures.retrieval import average_precision, ndcg
+    from faithattn.measures.rationale import rationale_mask
+    from faithattn.measures.retrieval import (
+        average_precision,
+        ndcg,
+    )
     from faithattn.metrics.adversarial.attention import adversarial_attention
     from faithattn.metrics.adversarial.frontier import adversarial_frontier
     from faithattn.metrics.attribution.attribution import captum_attribution
     from faithattn.metrics.attribution.infidelity import infidelity
     from faithattn.metrics.attribution.sensitivity import max_sensitivity
-    from faithattn.metrics.correlation import gradient_correlation, loo_correlation
+    from faithattn.metrics.comparison import compare_explanations
+    from faithattn.metrics.correlation import (
+        gradient_correlation,
+        loo_correlation,
+    )
+    from faithattn.metrics.deception import deception_screen
+    from faithattn.metrics.erasure.flip import erasure_to_flip
+    from faithattn.metrics.erasure.single import single_weight_erasure
     from faithattn.metrics.permutation import permutation_test
-    from faithattn.results.adversarial import AdversarialFrontier, AdversarialResult
+    from faithattn.metrics.plausibility import (
+        plausibility,
+        rationale_agreement,
+    )
+    from faithattn.metrics.removal.agreement import removal_agreement
+    from faithattn.metrics.removal.bounds import normalized_aopc
+    from faithattn.metrics.removal.curves import removal_curves
+    from faithattn.metrics.removal.soft import soft_removal
+    from faithattn.metrics.scores.question import (
+        Question,
+        Score,
+    )
+    from faithattn.metrics.violation import (
+        faithfulness_violation,
+        polarity_agreement,
+    )
+    from faithattn.results.adversarial import (
+        AdversarialFrontier,
+        AdversarialResult,
+    )
     from faithattn.results.attribution import Attribution, Infidelity, Sensitivity
+    from faithattn.results.comparison.comparison import (
+        Column,
+        Comparison,
+    )
     from faithattn.results.correlation import Correlation
+    from faithattn.results.deception import DeceptionResult
+    from faithattn.results.erasure import (
+        FlipResult,
+        SingleErasure,
+    )
     from faithattn.results.permutation import PermutationResult
-    from faithattn.statistics import Statistics, Summary
+    from faithattn.results.plausibility import Plausibility
+    from faithattn.results.removal import (
+        NormalizedAOPC,
+        RemovalAgreement,
+        RemovalCurves,
+        SoftRemoval,
+    )
+    from faithattn.results.violation import (
+        PolarityResult,
+        ViolationResult,
+    )
+    from faithattn.statistics import (
+        Statistics,
+        Summary,
+    )
 
 __all__ = [
     "AdapterError",
@@ -72,29 +139,54 @@ __all__ = [
     "AttentionModel",
     "AttentionView",
     "Attribution",
+    "Column",
+    "Comparison",
     "Correlation",
+    "DeceptionResult",
+    "EffectiveAttention",
+    "FlipResult",
     "Infidelity",
+    "NormalizedAOPC",
     "PermutationResult",
+    "Plausibility",
     "Plausible",
+    "PolarityResult",
+    "Question",
     "RankCorrelation",
+    "RemovalAgreement",
+    "RemovalCurves",
     "Run",
+    "Score",
     "Sensitivity",
+    "SingleErasure",
+    "SoftRemoval",
     "Statistics",
     "Summary",
     "SupportsRemoval",
     "SupportsReplay",
     "SupportsSelection",
+    "SupportsSetRemoval",
     "TorchAdapter",
+    "ViolationResult",
     "__version__",
     "adapt",
     "adversarial_attention",
     "adversarial_frontier",
     "aggregate_scores",
+    "attention_flow",
+    "attention_relevance",
+    "attention_rollout",
     "average_precision",
     "captum_attribution",
     "captum_importance",
     "check_adapter",
+    "compare_explanations",
+    "deception_screen",
+    "effective_attention",
+    "erasure_to_flip",
     "exact_adversary",
+    "explain",
+    "faithfulness_violation",
     "gradient_correlation",
     "gradient_importance",
     "infidelity",
@@ -108,15 +200,25 @@ __all__ = [
     "max_sensitivity",
     "memory_budget",
     "ndcg",
+    "normalized_aopc",
     "patch_groups",
     "permutation_test",
     "permute_attention",
+    "plausibility",
+    "polarity_agreement",
     "rank_correlation",
+    "rationale_agreement",
+    "rationale_mask",
+    "removal_agreement",
+    "removal_curves",
+    "single_weight_erasure",
+    "soft_removal",
     "spearman_correlation",
     "token_logits",
     "top_k_kendall",
     "top_k_overlap",
     "total_variation_distance",
+    "value_norms",
     "weighted_kendall_tau",
     "word_groups",
 ]
@@ -130,6 +232,7 @@ _HOMES = {
         "SupportsRemoval",
         "SupportsReplay",
         "SupportsSelection",
+        "SupportsSetRemoval",
     ],
     "adapters.torch_module.adapt": ["adapt"],
     "adapters.torch_module.tokens": ["token_logits"],
@@ -137,33 +240,57 @@ _HOMES = {
     "adapters.view": ["AttentionView"],
     "errors": ["AdapterError"],
     "importance.attribution.scores": ["captum_importance"],
+    "explanations.explain": ["explain"],
     "importance.gradient": ["gradient_importance"],
     "importance.leave_one_out": ["leave_one_out_importance"],
     "interventions.patches": ["mask_patch"],
     "interventions.tokens": ["mask_token"],
+    "measures.adversary.exact": ["exact_adversary"],
+    "measures.adversary.plausible": ["Plausible"],
     "measures.agreement": ["spearman_correlation", "top_k_overlap", "weighted_kendall_tau"],
+    "measures.attention.effective": ["EffectiveAttention", "effective_attention"],
+    "measures.attention.flow": ["attention_flow"],
+    "measures.attention.relevance": ["attention_relevance"],
+    "measures.attention.rollout": ["attention_rollout"],
+    "measures.attention.value_norms": ["value_norms"],
     "measures.divergence": [
         "jensen_shannon_divergence",
         "kl_divergence",
         "total_variation_distance",
     ],
     "measures.draws": ["permute_attention"],
-    "measures.adversary.exact": ["exact_adversary"],
-    "measures.adversary.plausible": ["Plausible"],
     "measures.groups": ["aggregate_scores", "patch_groups", "word_groups"],
     "measures.rank": ["RankCorrelation", "kendall_tau", "rank_correlation", "top_k_kendall"],
+    "measures.rationale": ["rationale_mask"],
+    "measures.retrieval": ["average_precision", "ndcg"],
     "metrics.adversarial.attention": ["adversarial_attention"],
     "metrics.adversarial.frontier": ["adversarial_frontier"],
-    "measures.retrieval": ["average_precision", "ndcg"],
     "metrics.attribution.attribution": ["captum_attribution"],
     "metrics.attribution.infidelity": ["infidelity"],
     "metrics.attribution.sensitivity": ["max_sensitivity"],
+    "metrics.comparison": ["compare_explanations"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
+    "metrics.deception": ["deception_screen"],
+    "metrics.erasure.flip": ["erasure_to_flip"],
+    "metrics.erasure.single": ["single_weight_erasure"],
     "metrics.permutation": ["permutation_test"],
+    "metrics.plausibility": ["plausibility", "rationale_agreement"],
+    "metrics.removal.agreement": ["removal_agreement"],
+    "metrics.removal.bounds": ["normalized_aopc"],
+    "metrics.removal.curves": ["removal_curves"],
+    "metrics.removal.soft": ["soft_removal"],
+    "metrics.scores.question": ["Question", "Score"],
+    "metrics.violation": ["faithfulness_violation", "polarity_agreement"],
     "results.adversarial": ["AdversarialFrontier", "AdversarialResult"],
     "results.attribution": ["Attribution", "Infidelity", "Sensitivity"],
+    "results.comparison.comparison": ["Column", "Comparison"],
     "results.correlation": ["Correlation"],
+    "results.deception": ["DeceptionResult"],
+    "results.erasure": ["FlipResult", "SingleErasure"],
     "results.permutation": ["PermutationResult"],
+    "results.plausibility": ["Plausibility"],
+    "results.removal": ["NormalizedAOPC", "RemovalAgreement", "RemovalCurves", "SoftRemoval"],
+    "results.violation": ["PolarityResult", "ViolationResult"],
     "statistics": ["Statistics", "Summary"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

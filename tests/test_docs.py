@@ -11,9 +11,12 @@ import torch
 
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = sorted(
+    path.name for path in DOCS.glob("*.md") if BLOCK.search(path.read_text(encoding="utf-8"))
+)
 
 
-@pytest.mark.parametrize("page", ["adapters.md", "captum.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_the_blocks_of_a_page_run_in_order(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
     assert blocks

@@ -213,6 +213,44 @@ def test_exact_adversaries_on_texts(tmp_path: Path) -> None:
         check_proofs(proofs)
 
 
+COMPARED = ("loo_correlation", "faithfulness_violation", "average_precision", "rationale_mass")
+
+
+def check_comparison_report(path: Path, models: list[str], metrics: tuple[str, ...]) -> None:
+    """Every cell of a comparison has a mean in its interval, or a reason."""
+    report = json.loads(path.read_text(encoding="utf-8"))
+    assert list(report) == models
+    for found in report.values():
+        assert 0 <= found["accuracy"] <= 1
+        cells = {(each["explanation"], each["metric"]): each for each in found["cells"]}
+        assert {metric for _, metric in cells} == set(metrics)
+        for metric in metrics:
+            assert cells["attention", metric]["n"] == 4
+        for each in cells.values():
+            assert each["reason"] or each["undefined"] == each["n"] or each["mean"] is not None
+
+
+def test_compare_explanations_on_stories(tmp_path: Path) -> None:
+    out = tmp_path / "new"
+    printed = run("compare_explanations.py", "--smoke", "--out", out, "--metrics", *COMPARED)
+    models = ["BiLSTM", "transformer"]
+    check_comparison_report(out / "compare.json", models, COMPARED)
+    for name in models:
+        assert re.search(rf"## {name}: accuracy [01]\.\d+", printed)
+        check_figure(out / f"compare_{name.lower()}.png", panels=len(COMPARED))
+    assert printed.count("**Plausibility: ") == 2 and printed.count("deception_screen: ") == 2
+
+
+def test_compare_explanations_on_texts(tmp_path: Path) -> None:
+    data = tmp_path / "films.csv"
+    data.write_text("\n".join(["text,label,split", *FILMS]) + "\n", encoding="utf-8")
+    metrics = COMPARED[:2]
+    options = ("--smoke", "--out", tmp_path, "--metrics", *metrics)
+    printed = run("compare_explanations.py", data, *options)
+    check_comparison_report(tmp_path / "compare.json", ["BiLSTM"], metrics)
+    assert "Plausibility" not in printed and "deception_screen" not in printed
+
+
 def test_adversary_geometry(tmp_path: Path) -> None:
     printed = run("adversary_geometry.py", tmp_path / "new" / "simplex.png")
     value = r"divergence (\d\.\d+)"
@@ -228,6 +266,7 @@ def test_adversary_geometry(tmp_path: Path) -> None:
 def test_every_example_is_run_here() -> None:
     tested = {
         "adversary_geometry.py",
+        "compare_explanations.py",
         "exact_adversaries.py",
         "minilm_on_your_texts.py",
         "own_model.py",

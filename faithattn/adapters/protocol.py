@@ -121,6 +121,28 @@ class SupportsRemoval(Protocol):
 
 
 @runtime_checkable
+class SupportsSetRemoval(SupportsRemoval, Protocol):
+    """Optional: deletion of several positions at once, more in some rows than in others.
+
+    Without it positions are deleted one after the other, the last first, and
+    rows that lose as many run together.
+
+    Examples:
+        >>> from faithattn.paper.models import TextClassifier
+        >>> isinstance(TextClassifier(9), SupportsSetRemoval)
+        True
+    """
+
+    def remove_sets(self, inputs: Any, gone: Tensor) -> Any:
+        """Deletes the positions ``gone`` (rows, L) bool, which may be none of a row.
+
+        A row that loses more than another is padded; columns that are padding
+        in every row are best cut.
+        """
+        ...
+
+
+@runtime_checkable
 class SupportsSelection(Protocol):
     """Optional: for inputs that do not hold instances on dimension 0.
 

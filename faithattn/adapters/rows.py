@@ -66,6 +66,37 @@ class Rows:
         """Mean of ``(..., B, R)`` over the rows that count, ``(..., B)``."""
         return torch.where(self.counted, values, 0).sum(-1) / self._count()
 
+    def of(self, values: Mapping[str, Tensor]) -> Tensor:
+        """The chosen rows ``(B, R, L)`` of tensors in the shape of each chosen site."""
+        each = []
+        for name, places in zip(self.attention, self._places, strict=True):
+            flat = _flat(values[name])
+            batch = torch.arange(len(flat), device=flat.device)[:, None]
+            each.append(flat if places is None else flat[batch, places])
+        return torch.cat(each, 1)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Numbers of sites, heads and queries, whose product is the number of rows."""
+        sites = len(self.attention)
+        first = next(iter(self.attention.values()))
+        heads = first.shape[1] if first.ndim == 4 else 1
+        if self.view.heads is not None:
+            heads = len(as_tuple(self.view.heads))
+        return sites, heads, self.counted.shape[1] // (sites * heads)
+
+    @property
+    def queries(self) -> Tensor:
+        """Numbers ``(B, sites, queries)`` of the query rows in their sites."""
+        count = self.shape[2]
+        each = []
+        for site, places in zip(self.attention.values(), self._places, strict=True):
+            total = site.shape[-2] if site.ndim > 2 else 1
+            every = torch.arange(count, device=site.device)[None]
+            own = every if places is None else places[:, :count] % total
+            each.append(own.expand(len(site), -1))
+        return torch.stack(each, 1)
+
     def override(self, conditional: Tensor) -> dict[str, Tensor]:
         """Attention ``(K, B, ...)`` of each site with rows ``(K, B, R, L)`` put in.
 

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.view import AttentionView
+from faithattn.importance.removal.changes import change_from, fall_from
 from faithattn.importance.removal.naming import InputRemoval, name_of
-from faithattn.importance.removal.operators import REMOVALS, of_inputs
-from faithattn.importance.removal.pairs import change_from
+from faithattn.importance.removal.operators import REMOVALS
+from faithattn.importance.removal.outputs import over_sets
+from faithattn.importance.removal.sets import Singles
 
 Removal: TypeAlias = "str | InputRemoval"
 _SHORT_TEXT = 16  # positions; longer texts only make recording more worthwhile
@@ -24,11 +26,13 @@ def leave_one_out_importance(
     removal: Removal = "delete",
     view: AttentionView | None = None,
     target: int | Tensor | None = None,
+    signed: bool = False,
 ) -> Tensor:
     """Importance of each position by the change of output without it.
 
-    The change is the total variation distance between the two outputs, or,
-    with a target, the absolute change of that class's probability.
+    The change is the total variation distance between the two outputs; with a
+    target, the absolute change of that class's probability; signed, how far
+    that probability falls.
 
     Args:
         model: An :class:`AttentionModel` or a plain ``nn.Module``.
@@ -50,17 +54,21 @@ def leave_one_out_importance(
             position of each row in its own way, such as
             ``mask_token(103)`` or ``mask_patch(16)``.
         view: Which attention is changed; not needed for one row.
-        target: Class to explain, an int or ``(B,)``; None compares outputs.
+        target: Class to explain, an int or ``(B,)``; None compares outputs,
+            and is the predicted class where signed.
+        signed: Whether importance is p(x) - p(x without the position), which
+            is negative where the position speaks against the class.
 
     Returns:
-        Importance ``(B, L)``, 0..1 for classes, 0 outside the mask; nan where
-        nothing would be left (a text of one position under ``"delete"``) or
-        there is nothing to put in its place.
+        Importance ``(B, L)``, 0..1 for classes (-1..1 signed), 0 outside the
+        mask; nan where nothing would be left (a text of one position under
+        ``"delete"``) or there is nothing to put in its place.
 
     Raises:
         AdapterError: If the model cannot remove a position this way.
         TypeError: If ``removal`` is no name and no function.
-        ValueError: If ``removal`` is unknown or ``target`` is no class.
+        ValueError: If ``removal`` is unknown, ``target`` is no class, or
+            several outputs have no predicted one to be signed for.
 
     References:
         Jain & Wallace (2019), "Attention is not Explanation", section 4.1.
@@ -75,7 +83,7 @@ def leave_one_out_importance(
     name = check_removal(removal)
     with torch.no_grad():
         reading = read(model, inputs, view, replay=expected_replays(name))
-        return leave_one_out_of(reading, removal, target)
+        return leave_one_out_of(reading, removal, target, signed=signed)
 
 
 def check_removal(removal: Removal) -> str:
@@ -106,11 +114,14 @@ def expected_replays(name: str) -> int:
     return _SHORT_TEXT if name.startswith("mask_attention") else 0
 
 
-def leave_one_out_of(reading: Reading, removal: Removal, target: int | Tensor | None) -> Tensor:
+def leave_one_out_of(
+    reading: Reading, removal: Removal, target: int | Tensor | None, *, signed: bool = False
+) -> Tensor:
     """Leave-one-out importance from a reading; see :func:`leave_one_out_importance`."""
-    change = change_from(reading, target)
-    if isinstance(removal, str):
-        importance = REMOVALS[removal](reading, change)
-    else:
-        importance = of_inputs(reading, change, removal)
-    return importance.masked_fill(~reading.rows.mask, 0)
+    mask = reading.rows.mask
+    importance = torch.zeros(mask.shape, dtype=reading.outputs.dtype, device=mask.device)
+    rows, positions = mask.nonzero(as_tuple=True)
+    singles = Singles(rows, positions, mask.shape[1])
+    change = (fall_from if signed else change_from)(reading, target)
+    importance[rows, positions] = over_sets(reading, removal, singles, change)
+    return importance

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
-def without_position(conditional: Tensor, first: int, last: int, *, renormalize: bool) -> Tensor:
-    """Rows ``(B, R, L)`` without the weight of one position, for positions first..last.
+def without_positions(conditional: Tensor, gone: Tensor, *, renormalize: bool) -> Tensor:
+    """Rows ``(B, R, L)`` without the weights of positions ``gone`` (K, B, L): ``(K, B, R, L)``.
 
-    Returns ``(last - first, B, R, L)``. Renormalised rows divide what is left
-    by its sum; a row whose whole weight was taken is undefined (nan).
+    Renormalised rows divide what is left by its sum; a row whose whole weight
+    was taken is undefined (nan): callers say what that means to them.
     """
-    length = conditional.shape[-1]
-    kept = torch.arange(length, device=conditional.device) != torch.arange(
-        first, last, device=conditional.device
-    ).unsqueeze(-1)
-    rows = conditional * kept[:, None, None]
+    rows = conditional * ~gone[:, :, None]
     if not renormalize:
         return rows
-    return rows / rows.sum(-1, keepdim=True)
+    return rows.div_(rows.sum(-1, keepdim=True))

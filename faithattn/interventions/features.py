@@ -1,4 +1,4 @@
-"""Changes to embedded inputs at one position of each row."""
+"""Changes to embedded inputs at some positions of each row."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ _SEED = 0
 _KEYS_BELOW = 2.0**62
 
 
-def replaced(features: Tensor, positions: Tensor, values: Tensor | float) -> Tensor:
-    """Features ``(n, L, E)`` with values ``(n, E)`` put at one position of each row."""
-    changed = features.clone()
-    changed[torch.arange(len(changed), device=changed.device), positions] = values
-    return changed
+def replaced(features: Tensor, gone: Tensor, values: Tensor | float) -> Tensor:
+    """Features ``(n, L, E)`` with a number, or values ``(n, 1, E)``, put where ``gone`` (n, L)."""
+    marks = gone[:, : features.shape[1], None]
+    if isinstance(values, Tensor):
+        return torch.where(marks, values, features)
+    return features.masked_fill(marks, values)
 
 
 def mean_feature(features: Tensor, mask: Tensor) -> Tensor:

@@ -74,7 +74,19 @@ class _MaskPatch:
 
     def __call__(self, inputs: Any, positions: Tensor) -> Any:
         path, pixels = _pixels(inputs)
-        hidden = self._hidden(pixels, positions.to(pixels.device))
+        rows = torch.arange(len(pixels), device=pixels.device)
+        return self._without(inputs, path, pixels, rows, positions.to(pixels.device))
+
+    def hide(self, inputs: Any, gone: Tensor) -> Any:
+        """The same of all patches where ``gone`` (B, L)."""
+        path, pixels = _pixels(inputs)
+        rows, positions = gone.to(pixels.device).nonzero(as_tuple=True)
+        return self._without(inputs, path, pixels, rows, positions)
+
+    def _without(
+        self, inputs: Any, path: Path, pixels: Tensor, rows: Tensor, positions: Tensor
+    ) -> Any:
+        hidden = self._hidden(pixels, rows, positions)
         return replaced_at(inputs, path, torch.where(hidden, self._shown(pixels), pixels))
 
     def __str__(self) -> str:
@@ -83,8 +95,8 @@ class _MaskPatch:
         place = "" if self.prefix == 1 else f", prefix={self.prefix}"
         return f"mask_patch({self.size}, {shown}{place})"
 
-    def _hidden(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        """The pixels of each image's patch, ``(B, 1, H, W)`` bool."""
+    def _hidden(self, pixels: Tensor, images: Tensor, positions: Tensor) -> Tensor:
+        """The pixels of patches, given by image and position: ``(B, 1, H, W)`` bool."""
         height, width = pixels.shape[-2:]
         if height % self.size or width % self.size:
             raise AdapterError(
@@ -104,9 +116,12 @@ class _MaskPatch:
                 f"positions must be among {self.prefix} + {rows} x {columns} patches; "
                 f"got {int(positions.max())}. Give mask_patch the model's patch size and prefix."
             )
-        down = torch.arange(height, device=pixels.device) // self.size
-        along = torch.arange(width, device=pixels.device) // self.size
-        return (down[:, None] * columns + along == number[:, None, None])[:, None]
+        hidden = torch.zeros(len(pixels), rows * columns, dtype=torch.bool, device=pixels.device)
+        hidden[images, number] = True
+        whole = hidden.view(-1, rows, columns)
+        for axis in (1, 2):
+            whole = whole.repeat_interleave(self.size, axis)
+        return whole[:, None]
 
     def _shown(self, pixels: Tensor) -> Tensor:
         """What hidden pixels show instead."""

@@ -58,8 +58,16 @@ class _MaskToken:
     def __call__(self, inputs: Any, positions: Tensor) -> Any:
         path, ids = _ids(inputs, self.key)
         rows = torch.arange(len(ids), device=ids.device)
+        return self._with_token(inputs, path, ids, (rows, positions.to(ids.device)))
+
+    def hide(self, inputs: Any, gone: Tensor) -> Any:
+        """The same at all positions where ``gone`` (B, L)."""
+        path, ids = _ids(inputs, self.key)
+        return self._with_token(inputs, path, ids, gone.to(ids.device).nonzero(as_tuple=True))
+
+    def _with_token(self, inputs: Any, path: Path, ids: Tensor, at: tuple[Tensor, ...]) -> Any:
         changed = ids.clone()
-        changed[rows, positions.to(ids.device)] = self.token_id
+        changed[at] = self.token_id
         return replaced_at(inputs, path, changed)
 
     def __str__(self) -> str:

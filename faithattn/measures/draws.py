@@ -142,11 +142,48 @@ def normal_noise(seed: int, ids: Tensor, draws: int, valid: Tensor) -> Tensor:
 
 def noise_of(seed: int, ids: Tensor, draws: Tensor, valid: Tensor) -> Tensor:
     """The same of some draws, by their numbers."""
-    rank = (valid.long().cumsum(-1) - 1).clamp_min(0)
-    bits = _hash(seed ^ 0x6E6F726D616C, ids, draws, rank)
-    uniform = ((bits >> 12) & ((1 << 52) - 1)).double().add_(0.5).mul_(2.0**-52)
-    noise: Tensor = torch.special.ndtri(uniform).transpose(0, 1)
+    noise: Tensor = torch.special.ndtri(_uniform(seed ^ 0x6E6F726D616C, ids, draws, valid))
     return noise
+
+
+def element_shares(seed: int, ids: Tensor, draws: Tensor, valid: Tensor, width: int) -> Tensor:
+    """Uniform numbers in (0, 1) of each element, ``(n, L, width)`` in float64.
+
+    A function of (seed, instance, draw, position, element).
+
+    Args:
+        seed: Any whole number.
+        ids: Id ``(n,)`` of each row.
+        draws: Number ``(n,)`` of its draw.
+        valid: ``(n, L)`` bool; positions count among these.
+        width: Elements of a position.
+    """
+    rank = (valid.long().cumsum(-1) - 1).clamp_min(0)
+    base = _mix(torch.full_like(ids, _signed((seed ^ 0x656C656D) * _GOLDEN)))
+    base = _mix(base + ids * _GOLDEN)
+    base = _mix(base + (draws + 1) * _GOLDEN)
+    base = _mix(base[:, None] + (rank + 1) * _GOLDEN)
+    elements = torch.arange(1, width + 1, device=ids.device) * _GOLDEN
+    bits = _mix(base[..., None] + elements)
+    return _fractions(bits)
+
+
+def uniform_noise(seed: int, ids: Tensor, draws: int, valid: Tensor) -> Tensor:
+    """Uniform numbers between 0 and 1, both left out, (draws, B, L) in float64."""
+    numbers = torch.arange(draws, device=ids.device)
+    return _uniform(seed ^ 0x756E69666F726D, ids, numbers, valid)
+
+
+def _uniform(seed: int, ids: Tensor, draws: Tensor, valid: Tensor) -> Tensor:
+    """Uniform numbers (draws, B, L) of some draws, by their numbers."""
+    rank = (valid.long().cumsum(-1) - 1).clamp_min(0)
+    bits = _hash(seed, ids, draws, rank)
+    return _fractions(bits).transpose(0, 1)
+
+
+def _fractions(bits: Tensor) -> Tensor:
+    """Hashed bits as numbers between 0 and 1, both left out."""
+    return ((bits >> 12) & ((1 << 52) - 1)).double().add_(0.5).mul_(2.0**-52)
 
 
 def _hash(seed: int, ids: Tensor, draws: Tensor, rank: Tensor) -> Tensor:

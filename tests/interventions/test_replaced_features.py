@@ -12,11 +12,13 @@ from faithattn.interventions.features import DRAWS, donors, mean_feature, replac
 MASK = torch.tensor([[1, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 1, 1]]).bool()
 
 
-def test_one_position_of_each_row_is_replaced() -> None:
+def test_marked_positions_of_each_row_are_replaced() -> None:
     features = torch.rand(2, 3, 4)
-    changed = replaced(features, torch.tensor([2, 0]), torch.tensor([[1.0], [2.0]]))
+    gone = torch.tensor([[False, False, True], [True, True, False]])
+    changed = replaced(features, gone, torch.tensor([[[1.0]], [[2.0]]]))
     expected = features.clone()
-    expected[0, 2], expected[1, 0] = 1, 2
+    expected[0, 2], expected[1, :2] = 1, 2
+    assert torch.equal(replaced(features, gone, 0.0), features * ~gone[..., None])
     assert torch.equal(changed, expected) and not torch.equal(changed, features)
 
 

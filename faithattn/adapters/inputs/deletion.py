@@ -1,4 +1,4 @@
-"""One position of each row taken out of the inputs, with all that goes with it."""
+"""Positions of each row taken out of the inputs, with all that goes with them."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def delete_positions(
     others: Sequence[Tensor] = (),
     mask: Tensor | None = None,
 ) -> Any:
-    """Deletes one position of each row from a text and from all that goes with it.
+    """Deletes as many positions of each row from a text, and from all that goes with it.
 
     Shortened are the text itself (ids or vectors), what has a known name
     (``attention_mask``, ``token_type_ids``, with the ``decoder_`` or other
     affix that the text has), masks over pairs of positions, marks ``(B, L)``
-    that agree with ``real`` or ``mask``, and position ids, which lose their last number;
-    lengths ``(B,)``, tensors or lists, become one less. What is known to
+    that agree with ``real`` or ``mask``, and position ids, which lose their last numbers;
+    lengths ``(B,)``, tensors or lists, become less by as many. What is known to
     belong to another text stays. Columns that no row needs any more are cut:
-    the last one always goes, and so do those behind the last real one.
+    as many as positions always go, and so do those behind the last real one.
 
     Args:
         inputs: A tensor, tuple or mapping; a tokenizer's comes back as one, another as a dict.
-        positions: One position for each row, ``(B,)``.
+        positions: One position for each row, ``(B,)``, or k different ones, ``(B, k)``.
         real: ``(B, L)`` bool, False at padding.
         ids: The tensor of the inputs that the positions belong to; None finds
             the only one that it can be.
@@ -68,7 +68,8 @@ def delete_positions(
     lists = dict(number_lists(inputs, len(real)))
     leaves = [*paths(inputs), *lists.items()]
     marks = (real,) if mask is None else (real, mask.to(real.device))
-    edit = _Edit(find_text(leaves, marks, ids, others), _order(positions, real))
+    text = find_text(leaves, marks, ids, others)
+    edit = _Edit(text, _order(positions, real), positions.shape[1])
 
     def walk(value: Any, path: Path) -> Any:
         if isinstance(value, Tensor):
@@ -86,10 +87,11 @@ def delete_positions(
 
 @dataclass(frozen=True)
 class _Edit:
-    """What is done to each tensor: the columns ``order`` (B, L') are kept."""
+    """What is done to each tensor: the columns ``order`` (B, L') are kept, ``count`` go."""
 
     text: Text
     order: Tensor
+    count: int
 
     def tensor(self, path: Path, value: Tensor) -> Tensor:
         """The tensor after the deletion; the same one where it has no part in it."""
@@ -199,7 +201,7 @@ class _Edit:
         if holds_counts(value, counts):
             if is_disputed(text, path, value):
                 raise self._uncounted(path, value)
-            return value - 1
+            return value - self.count
         label = bool(path) and names.is_label(path[-1])
         if label or not bool(((value >= 1) & (value <= length)).all()):
             return value
@@ -250,41 +252,62 @@ def _undecided(path: Path, value: Tensor) -> AdapterError:
 def _order(positions: Tensor, real: Tensor) -> Tensor:
     """The columns each row keeps ``(B, L')``."""
     size, length = real.shape
-    keep = torch.arange(length, device=real.device) != positions[:, None]
-    order = keep.nonzero()[:, 1].view(size, length - 1)
+    keep = torch.ones_like(real).scatter_(1, positions, False)
+    order = keep.nonzero()[:, 1].view(size, length - positions.shape[1])
     left = real.gather(1, order).any(0).nonzero()
     return order[:, : int(left[-1]) + 1] if len(left) else order
 
 
 def check_positions(positions: object) -> None:
     """Raises for what is no tensor ``(B,)`` of whole numbers."""
+    _check_numbers(positions)
+    if positions.ndim != 1:  # type: ignore[attr-defined]
+        raise ValueError(
+            "positions must have shape (B,), one for each row; got "
+            f"{tuple(positions.shape)}. "  # type: ignore[attr-defined]
+            "Repeat rows with select() to take away several of one row."
+        )
+
+
+def _check_numbers(positions: object) -> None:
     if not isinstance(positions, Tensor) or not is_integer(positions):
         got = positions.dtype if isinstance(positions, Tensor) else type(positions).__name__
         raise TypeError(
             f"positions must be an int64 tensor; got {got}. Use torch.tensor([...]), one a row."
         )
-    if positions.ndim != 1:
-        raise ValueError(
-            f"positions must have shape (B,), one for each row; got {tuple(positions.shape)}. "
-            "Repeat rows with select() to take away several of one row."
-        )
 
 
 def _checked(positions: Tensor, real: Tensor) -> Tensor:
-    """Positions that can be deleted, one a row."""
-    check_positions(positions)
+    """Positions ``(B, k)`` that can be deleted."""
+    if isinstance(positions, Tensor) and positions.ndim == 2:
+        _check_numbers(positions)
+    else:
+        check_positions(positions)
+        positions = positions[:, None]
     size, length = real.shape
-    if positions.shape != (size,) or ((positions < 0) | (positions >= length)).any():
+    if len(positions) != size or ((positions < 0) | (positions >= length)).any():
         raise ValueError(
             f"positions must name one of {length} positions for each of {size} rows; "
-            f"got {positions.tolist()}. Choose positions where the mask is True."
+            f"got {_listed(positions)}. Choose positions where the mask is True."
         )
     positions = positions.to(real.device)
-    kept = real.gather(1, positions[:, None])[:, 0]
-    if not kept.all():
-        row = int((~kept).nonzero()[0])
+    astray = ~real.gather(1, positions)
+    if astray.any():
+        row, column = astray.nonzero()[0].tolist()
         raise ValueError(
-            f"positions must be real ones; got {int(positions[row])}, which is padding in row "
-            f"{row}. Choose positions where the mask is True."
+            f"positions must be real ones; got {int(positions[row, column])}, which is padding "
+            f"in row {row}. Choose positions where the mask is True."
+        )
+    ordered = positions.sort(1).values
+    if (ordered[:, 1:] == ordered[:, :-1]).any():
+        raise ValueError(
+            f"positions must differ within a row; got {_listed(positions)}. Name each once."
         )
     return positions
+
+
+def _listed(positions: Tensor) -> list[int] | list[list[int]]:
+    """Positions for messages, a plain list where there is one a row."""
+    shown: list[int] | list[list[int]]
+    shown = (positions[:, 0] if positions.shape[1] == 1 else positions).tolist()
+    return shown

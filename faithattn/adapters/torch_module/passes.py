@@ -75,7 +75,7 @@ class Runner:
             self._feature_output(parts.by_path),
             request.tokens,
         )
-        inputs = self._with_leaves(request, watch)
+        inputs = self.with_leaves(request, watch)
         tap = Tap(
             parts,
             watch,
@@ -127,7 +127,7 @@ class Runner:
         part = parts.get(self.embedding)
         return None if part is None or isinstance(part, nn.Embedding) else self.embedding
 
-    def _with_leaves(self, request: Request, watch: Forward) -> Any:
+    def with_leaves(self, request: Request, watch: Forward) -> Any:
         """The inputs, with the continuous one that is a feature replaced by a leaf."""
         inputs = request.inputs
         path = request.continuous

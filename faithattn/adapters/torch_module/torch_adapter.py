@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from faithattn.adapters.inputs.deletion import check_positions, delete_positions
 from faithattn.adapters.inputs.masks import is_tokenizer, real_positions
 from faithattn.adapters.inputs.source import tensor_at, with_special_tokens
-from faithattn.adapters.inputs.structure import select_rows
+from faithattn.adapters.inputs.structure import is_integer, select_rows
 from faithattn.adapters.interception.site import Site
 from faithattn.adapters.protocol import Run
 from faithattn.adapters.torch_module.alternatives import State, replayed
@@ -27,6 +27,7 @@ from faithattn.adapters.torch_module.passes import Runner
 from faithattn.adapters.torch_module.request import Request
 from faithattn.adapters.torch_module.runs import positions_of, shown, supports_of
 from faithattn.adapters.torch_module.sites import described_sites, settled, used_sites
+from faithattn.adapters.torch_module.values import transformed_values
 from faithattn.adapters.view import AttentionView
 
 MaskRule = Callable[[Any], Tensor] | Tensor | int
@@ -157,6 +158,25 @@ class TorchAdapter:
             ValueError: If a position is outside the inputs, or padding.
         """
         check_positions(positions)
+        return self._without(inputs, positions)
+
+    def remove_sets(self, inputs: Any, gone: Tensor) -> Any:
+        """Deletes the positions ``gone`` (n, L) of each row, as many in every row.
+
+        Raises:
+            AdapterError: As :meth:`remove`.
+            ValueError: If rows would lose different numbers of positions.
+        """
+        counts = gone.sum(1)
+        if (counts != counts[:1]).any():
+            raise ValueError(
+                "gone must take as many positions from every row; "
+                f"got {sorted(set(counts.tolist()))}. Group rows by their number."
+            )
+        return self._without(inputs, gone.nonzero()[:, 1].view(len(gone), -1))
+
+    def _without(self, inputs: Any, positions: Tensor) -> Any:
+        """The inputs without one position of each row, or without k."""
         inputs = with_special_tokens(inputs)
         plan = self._runner.plan
         known = [each.path for each in plan.sources.values() if each.path is not None]
@@ -203,6 +223,37 @@ class TorchAdapter:
         """The same adapter, looking at these sites only; it prepares for a replay if asked."""
         known = names or self._focus
         return TorchAdapter(self.model, self._runner, self._options, known, alternatives)
+
+    def unfocused(self) -> TorchAdapter:
+        """The same adapter, looking at every site that adapt() was told to look at."""
+        return TorchAdapter(self.model, self._runner, self._options)
+
+    def transformed_values(self, state: Any, site: str, weights: Tensor) -> Tensor:
+        """What a unit of weight adds to a site's output, by head and key: ``(B, H, L, E)``.
+
+        The value of each key, transformed by its head's part of the output
+        projection; that of a pooling row is the vector that is summed.
+
+        Args:
+            state: That of a run.
+            site: Name of the attention.
+            weights: Its weights in that run, ``(B, Lk)``, ``(B, Lq, Lk)`` or
+                ``(B, H, Lq, Lk)``.
+
+        Raises:
+            AdapterError: If the output is not affine in the weights, or cannot
+                be told.
+        """
+        return transformed_values(self._runner, state.request, state.size, site, weights)
+
+    def token_ids(self, inputs: Any, state: Any, site: str) -> Tensor | None:
+        """Ids ``(B, L)`` of the positions of a site, as they are in the inputs; None if unknown."""
+        sources = self._runner.plan.sources
+        names = [state.feature_of[site]] if site in state.feature_of else list(sources)
+        ways = [sources[name].path for name in names if name in sources]
+        found = [None if path is None else tensor_at(inputs, path) for path in ways]
+        ids = [each for each in found if each is not None and is_integer(each)]
+        return ids[0] if len(ids) == 1 else None
 
     def recalled(self, view: AttentionView | None) -> AttentionView | None:
         """What a view came to in an earlier run, so that only its sites are looked at."""

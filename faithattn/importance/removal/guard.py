@@ -1,4 +1,4 @@
-"""A removal must change the position that is named, not another."""
+"""A removal must change the positions that are named, not others."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def ids_that_changed(before: Any, after: Any, size: int) -> Tensor:
 
 
 def require_named_position(
-    reading: Reading, run: Run, pairs: tuple[Tensor, Tensor], edited: Tensor, removal: str
+    reading: Reading, run: Run, sets: tuple[Tensor, Tensor], edited: Tensor, removal: str
 ) -> None:
-    """Raises if features moved, or ids were ``edited``, but not where the position is.
+    """Raises if features of a row moved, or ids were ``edited``, but none at what goes.
 
     So it is found out when positions count something else than the inputs do:
     a decoder's ids that are shifted, patches after a prefix of another length.
     Features that do not fit (several, of another length) are not judged.
     """
-    rows, positions = pairs
+    rows, gone = sets
     name = _name(reading)
     if name is None or name not in run.features:
         return
@@ -46,14 +46,15 @@ def require_named_position(
         return
     noise = _NOISE * before.abs().amax((1, 2), keepdim=True)
     moved = ((after - before).abs() > noise).any(-1)
-    here = moved.gather(1, positions[:, None])[:, 0]
+    here = (moved & gone[:, : moved.shape[1]]).any(1)
     astray = ((moved.any(1) | edited) & ~here).nonzero()[:, 0].tolist()
     if astray:
         first = astray[0]
         elsewhere = moved[first].nonzero()[:, 0].tolist()[:8]
+        named = ", ".join(map(str, gone[first].nonzero()[:, 0].tolist()[:8]))
         raise AdapterError(
             f"{removal} must change the position that is named; got {name!r} changed at "
-            f"{elsewhere or 'none'} instead of {int(positions[first])} in row {int(rows[first])}. "
+            f"{elsewhere or 'none'} instead of {named} in row {int(rows[first])}. "
             "Check which input the positions belong to, or use another removal."
         )
 

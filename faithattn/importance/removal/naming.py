@@ -1,13 +1,22 @@
-"""What a removal is called in results."""
+"""A removal that the user wrote: what it is, and what it is called in results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
 InputRemoval: TypeAlias = Callable[[Any, Tensor], Any]
+
+
+@runtime_checkable
+class HidesSets(Protocol):
+    """A removal that takes several positions of a row at once."""
+
+    def hide(self, inputs: Any, gone: Tensor) -> Any:
+        """The inputs without the positions ``gone`` (B, L) of each row."""
+        ...
 
 
 def name_of(removal: InputRemoval) -> str:

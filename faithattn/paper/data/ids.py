@@ -52,10 +52,29 @@ def _check_values(ids: Tensor, vocabulary_size: int, argument: str) -> None:
 
 def delete_positions(ids: Tensor, positions: Tensor) -> Tensor:
     """Deletes one word a row, ``(rows, L)`` to at most ``L`` columns, without dead columns."""
-    rows, length = ids.shape
     _check_positions(ids, positions)
-    source = torch.arange(length, device=ids.device).expand(rows, length)
-    source = source + (source >= positions.unsqueeze(1))
+    source = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
+    return _taken(ids, source + (source >= positions.unsqueeze(1)))
+
+
+def delete_sets(ids: Tensor, gone: Tensor) -> Tensor:
+    """Deletes the words ``gone`` (rows, L) of each row, be they more in some rows than in others.
+
+    Raises:
+        ValueError: If something else than a word is to go.
+    """
+    if gone.shape != ids.shape or bool((gone & ~word_mask(ids)).any()):
+        raise ValueError(
+            f"gone must mark words of ids {tuple(ids.shape)}; got {tuple(gone.shape)}, "
+            f"{int(gone.sum())} marked. Choose positions where the mask is True."
+        )
+    # What is kept moves to the left in its order; what goes is padding behind it.
+    order = gone.byte().argsort(dim=1, stable=True)
+    return _taken(ids.masked_fill(gone, PADDING), order)
+
+
+def _taken(ids: Tensor, source: Tensor) -> Tensor:
+    """Columns ``source`` (rows, L) of ids, of which one more is padding; no dead columns."""
     shorter = F.pad(ids, (0, 1), value=PADDING).gather(1, source)
     longest = int((shorter != PADDING).sum(1).max())
     return shorter[:, : max(1, longest)]

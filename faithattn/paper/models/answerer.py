@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from faithattn.adapters.inputs.structure import select_rows
 from faithattn.adapters.protocol import Run
 from faithattn.adapters.state import evaluating
-from faithattn.paper.data.ids import PADDING, check_ids, delete_positions, word_mask
+from faithattn.paper.data.ids import PADDING, check_ids, delete_positions, delete_sets, word_mask
 from faithattn.paper.models.attention import ATTENTIONS
 from faithattn.paper.models.common import (
     FEATURE,
@@ -161,6 +161,12 @@ class QuestionAnswerer(nn.Module):
         """Deletes one word of each passage, ``positions`` of shape ``(rows,)``."""
         passage, question, candidates = self._check(inputs)
         shorter = delete_positions(passage, positions)
+        return {"passage": shorter, "question": question, "candidates": candidates}
+
+    def remove_sets(self, inputs: Mapping[str, Tensor], gone: Tensor) -> dict[str, Tensor]:
+        """Deletes the words ``gone`` (rows, L) of each passage."""
+        passage, question, candidates = self._check(inputs)
+        shorter = delete_sets(passage, gone)
         return {"passage": shorter, "question": question, "candidates": candidates}
 
     def select(self, inputs: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:

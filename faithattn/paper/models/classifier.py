@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from faithattn.adapters.inputs.structure import select_rows
 from faithattn.adapters.protocol import Run
 from faithattn.adapters.state import evaluating
-from faithattn.paper.data.ids import PADDING, check_ids, delete_positions, word_mask
+from faithattn.paper.data.ids import PADDING, check_ids, delete_positions, delete_sets, word_mask
 from faithattn.paper.models.attention import ATTENTIONS
 from faithattn.paper.models.common import (
     FEATURE,
@@ -130,6 +130,10 @@ class TextClassifier(nn.Module):
     def remove(self, inputs: Tensor, positions: Tensor) -> Tensor:
         """Deletes one word a row, ``positions`` of shape ``(rows,)``, and closes the gap."""
         return delete_positions(self._check(inputs), positions)
+
+    def remove_sets(self, inputs: Tensor, gone: Tensor) -> Tensor:
+        """Deletes the words ``gone`` (rows, L) of each row."""
+        return delete_sets(self._check(inputs), gone)
 
     def select(self, inputs: Tensor, rows: Tensor) -> Tensor:
         """Returns the given rows, which may repeat."""

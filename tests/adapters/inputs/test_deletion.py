@@ -405,7 +405,7 @@ def test_positions_of_another_kind(positions: object) -> None:
         delete_positions(IDS, positions, REAL)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("positions", [torch.tensor(1), torch.tensor([[0], [1], [2]])])
+@pytest.mark.parametrize("positions", [torch.tensor(1), torch.tensor([[[0]], [[1]], [[2]]])])
 def test_positions_of_another_shape(positions: Tensor) -> None:
     with pytest.raises(
         ValueError, match=r"positions must have shape \(B,\), one for each row; got"

@@ -1,0 +1,1 @@
+"""Attention turned into scores of positions: the mathematics, without a model."""

@@ -1,0 +1,1 @@
+"""Every metric as one number an instance, so that all of them can be put to one question."""

@@ -1,0 +1,71 @@
+"""The metrics by name."""
+
+from __future__ import annotations
+
+from faithattn.metrics.scores import agreement, people, removals, weights
+from faithattn.metrics.scores.question import Score
+
+_UP, _DOWN = True, False
+_ALL = (
+    Score("gradient_correlation", "tau with gradients", _UP, compute=agreement.gradient_tau),
+    Score("loo_correlation", "tau with leave-one-out", _UP, compute=agreement.loo_tau),
+    Score(
+        "permutation_test",
+        "median TVD of shuffles",
+        _UP,
+        attention_only=True,
+        compute=weights.median_change,
+    ),
+    Score(
+        "adversarial_attention",
+        "eps-max JSD",
+        _DOWN,
+        attention_only=True,
+        compute=weights.farthest,
+    ),
+    Score(
+        "single_weight_erasure",
+        "JSD without the top weight, less another",
+        _UP,
+        attention_only=True,
+        compute=weights.top_weight,
+    ),
+    Score("erasure_to_flip", "share of weights to the flip", _DOWN, compute=weights.until_flip),
+    Score("comprehensiveness", "fall without the top", _UP, compute=removals.comprehensiveness),
+    Score("sufficiency", "fall with the top alone", _DOWN, compute=removals.sufficiency),
+    Score("log_odds", "log-odds fall without the top", _UP, compute=removals.log_odds),
+    Score("deletion_area", "area under deletion", _DOWN, compute=removals.deletion_area),
+    Score("insertion_area", "area under insertion", _UP, compute=removals.insertion_area),
+    Score(
+        "normalized_aopc",
+        "AOPC from worst to best order",
+        _UP,
+        compute=removals.scaled_comprehensiveness,
+        by_default=False,  # its beam takes 5 T^2 forward passes of a text
+    ),
+    Score(
+        "soft_comprehensiveness",
+        "soft comprehensiveness",
+        _UP,
+        compute=removals.soft_comprehensiveness,
+    ),
+    Score("soft_sufficiency", "soft sufficiency", _UP, compute=removals.soft_sufficiency),
+    Score("faithfulness_violation", "share of violations", _DOWN, compute=agreement.violation),
+    Score("polarity_agreement", "weight of the right sign", _UP, compute=agreement.polarity),
+    Score(
+        "average_precision",
+        "average precision of the evidence",
+        _UP,
+        kind="plausibility",
+        compute=people.precision,
+    ),
+    Score(
+        "rationale_mass",
+        "share of weight on the evidence",
+        _UP,
+        kind="plausibility",
+        compute=people.mass,
+    ),
+    Score("token_f1", "token F1 of the evidence", _UP, kind="plausibility", compute=people.f1),
+)
+SCORES: dict[str, Score] = {score.name: score for score in _ALL}

@@ -1,0 +1,1 @@
+"""Explanations beside each other, by every metric: values, text, figure."""

@@ -1,0 +1,112 @@
+"""A comparison as text: for a terminal, and for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from faithattn.statistics import Statistics
+
+if TYPE_CHECKING:
+    from faithattn.results.comparison.comparison import Column, Comparison
+
+_COLUMNS = 4  # side by side on a terminal
+_WIDTH = 26
+_HEADINGS = {
+    "faithfulness": "Faithfulness: what the model does",
+    "plausibility": "Plausibility: agreement with people, which says nothing of the model",
+}
+
+
+def grid(comparison: Comparison) -> Iterator[str]:
+    """The table for a terminal, a few columns at a time."""
+    width = max(12, *(len(name) + 2 for name in comparison.explanations))
+    for kind, heading in _HEADINGS.items():
+        columns = [each for each in comparison.columns if each.kind == kind]
+        if columns:
+            yield heading
+        for first in range(0, len(columns), _COLUMNS):
+            part = columns[first : first + _COLUMNS]
+            yield " " * width + "".join(f"{_head(each):>{_WIDTH}}" for each in part)
+            for name in comparison.explanations:
+                cells = (f"{_cell(comparison, name, each):>{_WIDTH}}" for each in part)
+                yield f"{name:<{width}}" + "".join(cells)
+            yield ""
+
+
+def notes(comparison: Comparison) -> Iterator[str]:
+    """What a reader must know beside the table."""
+    yield (
+        f"{comparison.size} instances, attention: {comparison.view}, removal: "
+        f"{comparison.removal}. + larger, - smaller is more faithful; mean [95 % interval]; "
+        "?n: n undefined."
+    )
+    for column in comparison.columns:
+        if column.caution:
+            yield f"{column.name} is to be read with care: {column.caution}."
+    for reason, cells in _reasons(comparison).items():
+        yield f"no value for {', '.join(cells)}: {reason}"
+    times = (f"{name} {spent:.2f} s" for name, spent in comparison.seconds.items())
+    yield "time: " + ", ".join(times)
+
+
+def page(comparison: Comparison) -> str:
+    """The table as Markdown."""
+    lines = []
+    for kind, heading in _HEADINGS.items():
+        columns = [each for each in comparison.columns if each.kind == kind]
+        if not columns:
+            continue
+        lines += [f"**{heading}**", ""]
+        lines += [_row(["explanation", *(_head(each) for each in columns)])]
+        lines += [_row(["---", *("--:" for _ in columns)])]
+        for name in comparison.explanations:
+            lines.append(_row([name, *(_cell(comparison, name, each) for each in columns)]))
+        lines.append("")
+    return "\n".join([*lines, *(f"- {_plain(note)}" for note in notes(comparison)), ""])
+
+
+def _head(column: Column) -> str:
+    name = column.name if len(column.name) < _WIDTH - 1 else column.name[: _WIDTH - 3] + "."
+    return f"{name} {'+' if column.larger_is_faithful else '-'}"
+
+
+def _cell(comparison: Comparison, name: str, column: Column) -> str:
+    if (name, column.name) not in comparison.values:
+        return "failed" if (name, column.name) in comparison.failures else ""
+    found: Statistics = comparison.statistics(name, column.name)
+    unknown = f" ?{found.undefined}" if found.undefined else ""
+    if found.undefined == found.n:
+        return "undefined"
+    return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]{unknown}"
+
+
+def _reasons(comparison: Comparison) -> dict[str, list[str]]:
+    """Cells by the reason why they are missing, whole rows and columns in one word."""
+    cells: dict[str, list[tuple[str, str]]] = {}
+    for cell, reason in comparison.reasons.items():
+        cells.setdefault(reason, []).append(cell)
+    return {reason: _together(comparison, found) for reason, found in cells.items()}
+
+
+def _together(comparison: Comparison, cells: list[tuple[str, str]]) -> list[str]:
+    left, found = set(cells), []
+    for name in comparison.explanations:
+        row = {(name, each.name) for each in comparison.columns}
+        if row <= left:
+            found.append(name)
+            left -= row
+    for column in comparison.columns:
+        inside = {cell for cell in left if cell[1] == column.name}
+        if len(inside) > 1:
+            found.append(f"{column.name} ({len(inside)} explanations)")
+            left -= inside
+    return found + [f"{metric} of {name}" for name, metric in sorted(left)]
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,211 @@
+"""compare_explanations: every cell is what its metric gives alone, and failures stay in theirs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import cases
+import planted
+import pytest
+import torch
+from matplotlib.image import imread
+from torch import Tensor
+
+from faithattn import (
+    Comparison,
+    Question,
+    Score,
+    adversarial_attention,
+    compare_explanations,
+    gradient_correlation,
+    gradient_importance,
+    leave_one_out_importance,
+    loo_correlation,
+    permutation_test,
+    rank_correlation,
+)
+from faithattn.statistics import describe
+
+TAUS = ["gradient_correlation", "loo_correlation"]
+ATTENTION = ["permutation_test", "adversarial_attention"]
+
+
+def first(model: Any, inputs: Any) -> Tensor:
+    """An explanation of one's own: the first position of each row."""
+    mask = model.run(inputs).mask
+    return (mask.cumsum(1) == 1).double() * mask
+
+
+def test_cells_of_the_attention_are_what_the_metrics_give_alone() -> None:
+    case = cases.make_case("text-bilstm-additive")
+    found = compare_explanations(case.model, case.inputs, metrics=[*TAUS, *ATTENTION], seed=3)
+    alone = {
+        "gradient_correlation": gradient_correlation(case.model, case.inputs).statistic,
+        "loo_correlation": loo_correlation(case.model, case.inputs).statistic,
+        "permutation_test": permutation_test(case.model, case.inputs, seed=3).median_tvd,
+        "adversarial_attention": adversarial_attention(
+            case.model, case.inputs, n_adversaries=1, seed=3
+        ).max_jsd,
+    }
+    for name, values in alone.items():
+        torch.testing.assert_close(
+            found.values["attention", name], values, equal_nan=True, rtol=0, atol=1e-12
+        )
+        assert found.statistics("attention", name) == describe(values.numpy())
+
+
+def test_scores_and_functions_of_ones_own_are_judged_alike() -> None:
+    case = cases.make_case("bag")
+    importance = leave_one_out_importance(case.model, case.inputs)
+    given = {"function": first, "scores": importance, "flat": torch.ones(importance.shape)}
+    found = compare_explanations(case.model, case.inputs, explanations=given, metrics=TAUS)
+    gradient = gradient_importance(case.model, case.inputs)
+    mask = case.inputs["mask"]
+    for name, scores in {"function": first(case.model, case.inputs), "scores": importance}.items():
+        expected = rank_correlation(
+            scores, gradient.double(), mask=mask, tie_tolerance=("auto", "auto")
+        )
+        torch.testing.assert_close(
+            found.values[name, "gradient_correlation"], expected.statistic, equal_nan=True
+        )
+    ones = torch.ones(5, dtype=torch.float64)
+    torch.testing.assert_close(found.values["scores", "loo_correlation"], ones)
+    assert found.statistics("flat", "loo_correlation").undefined == found.size == 5
+
+
+def test_what_does_not_depend_on_the_explanation_is_computed_once() -> None:
+    runs = []
+
+    class Counting(planted.Bag):
+        def run(self, inputs: Any, **overrides: Any) -> Any:
+            runs.append(len(inputs["mask"]))
+            return super().run(inputs, **overrides)
+
+    _, inputs = Counting(), cases.bags()
+    noise = torch.rand(inputs["mask"].shape, generator=torch.Generator().manual_seed(0))
+    spent = []
+    for count in (1, 5):
+        runs.clear()
+        given = {str(each): noise * each for each in range(1, count + 1)}
+        compare_explanations(Counting(), inputs, explanations=given, metrics=TAUS)
+        spent.append(len(runs))
+    assert spent[0] == spent[1] > 0
+
+
+def broken(model: Any, inputs: Any) -> Tensor:
+    raise RuntimeError("no hook\nfor LSTM")
+
+
+def test_a_failure_gives_its_reason_and_leaves_the_rest() -> None:
+    case = cases.make_case("bag")
+    given = {"attention": "attention", "broken": broken, "short": torch.ones(2, 2)}
+    failing = Score("failing", "always fails", True, compute=lambda _: 1 / 0)  # type: ignore[arg-type, return-value]
+    found = compare_explanations(
+        case.model, case.inputs, explanations=given, metrics=[*TAUS, failing, *ATTENTION]
+    )
+    assert set(found.values) == {("attention", name) for name in [*TAUS, *ATTENTION]}
+    assert found.reasons["broken", "loo_correlation"] == "RuntimeError: no hook for LSTM"
+    assert "one score a position" in found.reasons["short", "loo_correlation"]
+    assert found.reasons["attention", "failing"] == "ZeroDivisionError: division by zero"
+    text = str(found)
+    assert "no value for broken: RuntimeError: no hook for LSTM" in text
+    assert re.search(r"^broken +failed +failed", text, re.MULTILINE)
+    with pytest.raises(KeyError, match="no hook"):
+        found.statistics("broken", "loo_correlation")
+
+
+def test_what_changes_the_attention_says_nothing_of_other_scores() -> None:
+    case = cases.make_case("bag")
+    given = {"mine": first, "weights": "attention"}
+    found = compare_explanations(case.model, case.inputs, explanations=given, metrics=ATTENTION)
+    assert set(found.values) == {("weights", name) for name in ATTENTION}
+    assert "says nothing of other scores" in found.reasons["mine", "permutation_test"]
+    assert not found.failures
+
+
+@pytest.mark.parametrize("name", ["bag", "text-bilstm-additive"])
+def test_batches_are_joined(name: str) -> None:
+    case = cases.make_case(name)
+    whole = compare_explanations(case.model, case.inputs, metrics=[*TAUS, *ATTENTION])
+    parts = [
+        compare_explanations(
+            case.model,
+            case.take(rows),
+            metrics=[*TAUS, *ATTENTION],
+            instances=torch.tensor(rows),
+        )
+        for rows in ([0, 1], [2, 3, 4])
+    ]
+    joined = Comparison.concatenate(parts)
+    assert joined.size == whole.size
+    for cell, values in whole.values.items():
+        torch.testing.assert_close(joined.values[cell], values, equal_nan=True)
+    with pytest.raises(ValueError, match="removal 'delete' and 'zero_embedding'"):
+        other = compare_explanations(
+            case.model, case.inputs, metrics=[*TAUS, *ATTENTION], removal="zero_embedding"
+        )
+        Comparison.concatenate([whole, other])
+    with pytest.raises(ValueError, match="comparisons must be a list"):
+        Comparison.concatenate([])
+
+
+def test_differences_are_paired() -> None:
+    case = cases.make_case("bag")
+    noise = torch.rand(5, 7, generator=torch.Generator().manual_seed(0))
+    given = {"attention": "attention", "noise": noise}
+    found = compare_explanations(case.model, case.inputs, explanations=given, metrics=TAUS)
+    apart = found.difference("noise", "loo_correlation", reference="attention")
+    values = [found.values[name, "loo_correlation"].numpy() for name in ("noise", "attention")]
+    assert apart == describe(values[0] - values[1])
+
+
+def test_text_page_and_figure(tmp_path: Path) -> None:
+    case = cases.make_case("bag")
+    given = {"attention": "attention", "first": first, "broken": broken}
+    caution = Score(
+        "doubtful", "ones", True, caution="it is always 1", compute=lambda _: torch.ones(5)
+    )
+    found = compare_explanations(
+        case.model, case.inputs, explanations=given, metrics=[*TAUS, caution]
+    )
+    page = found.markdown()
+    assert "| attention | " in page and "| broken | failed | failed | failed |" in page
+    assert "doubtful is to be read with care: it is always 1" in page
+    assert "doubtful +" in page and "1.000 [1.000, 1.000]" in page
+    listed = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert len(listed["cells"]) == 9 and listed["cautions"] == {"doubtful": "it is always 1"}
+    assert listed["removal"] == "delete" and listed["seconds"]["broken"] >= 0
+    pixels = imread(found.draw(tmp_path / "new" / "comparison.png"))
+    assert pixels.shape[1] > 600 and pixels[..., :3].std() > 0.01
+
+
+def test_a_question_shares_what_is_known() -> None:
+    case = cases.make_case("bag")
+    question = Question(case.model, case.inputs)
+    assert question.once("one", lambda: 1) == question.once("one", lambda: 2) == 1
+    torch.testing.assert_close(question.scores, question.reading.rows.explanation)
+
+
+BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"explanations": "attention"}, TypeError, "explanations must be several names.* got a string"),
+    ({"explanations": []}, ValueError, "explanations must have names; got 'none'"),
+    ({"explanations": [torch.ones(5, 7)]}, ValueError, "explanations must have names"),
+    ({"explanations": {"mine": 3}}, TypeError, "got int for 'mine'"),
+    ({"metrics": ["tau"]}, ValueError, "metrics must be among gradient_correlation, .* got 'tau'"),
+    ({"metrics": "loo_correlation"}, TypeError, "metrics must be several names or scores"),
+    ({"metrics": []}, TypeError, "metrics must be several"),
+    ({"removal": "eat"}, ValueError, "removal must be one of"),
+    ({"view": 3}, TypeError, "view must be an AttentionView"),
+    ({"evidence": torch.ones(5, 7)}, TypeError, "evidence must be boolean"),
+    ({"evidence": torch.ones(5, 3) > 0}, ValueError, "evidence must have the shape of the mask"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "text"), BAD)
+def test_bad_input(options: dict[str, Any], error: type[Exception], text: str) -> None:
+    case = cases.make_case("bag")
+    with pytest.raises(error, match=text):
+        compare_explanations(case.model, case.inputs, **options)
