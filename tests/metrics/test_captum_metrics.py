@@ -15,6 +15,7 @@ from faithattn import (
     AdapterError,
     adapt,
     captum_importance,
+    explain,
     infidelity,
     max_sensitivity,
     memory_budget,
@@ -154,6 +155,23 @@ def test_functions_explain_the_model_where_it_is_moved() -> None:
         there = saliency(case.model, {**case.inputs, "x": case.inputs["x"] + shift})
         largest = torch.maximum(largest, (there - own).norm(dim=1) / own.norm(dim=1))
     torch.testing.assert_close(found.sensitivity, largest, **CLOSE)
+
+
+def test_scores_by_name_are_of_the_class_predicted_at_the_input() -> None:
+    """Logits are about 0, so that the prediction turns nearby, and signed scores with it."""
+    case = make_case("bag")
+    x = case.inputs["x"].clone()
+    x[..., 1:] *= 1e-3
+    inputs = {"x": x[:4], "mask": case.inputs["mask"][:4]}
+    assert (case.model.run(inputs).logits > 0).all()
+
+    def found(explanation: Any) -> Tensor:
+        return max_sensitivity(case.model, inputs, explanation=explanation, seed=0).sensitivity
+
+    kind = "gradient_attention"
+    torch.testing.assert_close(found(kind), found(partial(explain, kind=kind, target=1)))
+    assert not torch.allclose(found(kind), found(partial(explain, kind=kind)))
+    assert not found("random").any()
 
 
 def test_constant_scores_do_not_change_and_zero_scores_are_undefined() -> None:

@@ -93,7 +93,7 @@ def infidelity(
     seed = fresh_seed(seed)
     with torch.inference_mode(False), torch.no_grad():
         reading = read(model, inputs, view)
-        scores = scores_of(reading, explanation)
+        scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
         subject = explained(reading, of, False)
         values = _values(subject, scores, baseline, target, count, normalize, seed, instances)
     return Infidelity(

@@ -42,8 +42,9 @@ def max_sensitivity(
     positions. The box is ``radius`` root mean squares of the instance's
     features to each side; other positions stay. It says how stable an
     explanation is, not how faithful: constant scores have 0. It does not
-    apply where the model has no embedded input, and of scores that are drawn
-    it measures the draws, too.
+    apply where the model has no embedded input. Scores by name are always of
+    the class predicted at x, and their draws are held; a function decides for
+    itself, and may be of another class where the prediction turns.
 
     Args:
         model: An :class:`AttentionModel` or a plain ``nn.Module``.
@@ -124,7 +125,7 @@ def _values(
     rows, limit = subject.counts.nonzero()[:, 0], rows_to_run(subject)
     for first, last in spans(len(rows), max(1, limit // count)):
         part = rows[first:last]
-        scores = _Scores(subject, explanation, view)
+        scores = _Scores(subject, explanation, view, ids)
         largest = metrics.sensitivity_max(
             scores,
             values[part],
@@ -141,9 +142,13 @@ class _Scores:
     """Scores ``(n, N)`` of the explained positions at features ``(n, N, E)``, for Captum."""
 
     def __init__(
-        self, subject: Explained, explanation: Explaining, view: AttentionView | None
+        self,
+        subject: Explained,
+        explanation: Explaining,
+        view: AttentionView | None,
+        ids: Tensor,
     ) -> None:
-        self.subject, self.explanation, self.view = subject, explanation, view
+        self.subject, self.explanation, self.view, self.ids = subject, explanation, view, ids
         reading = subject.reading
         self.model = Moved(reading.model, subject.name, reading.output)
         self.size = torch.empty(0)  # of the scores at the input itself, the first it is asked for
@@ -154,7 +159,7 @@ class _Scores:
         subject = self.subject
         inputs = select(subject.reading.model, subject.reading.inputs, rows)
         point = Point(inputs, subject.full(values, rows))
-        scores = self._explain(point)
+        scores = self._explain(point, rows)
         places = subject.places[rows]
         padded = torch.nn.functional.pad(scores[:, : subject.feature.shape[1]], (0, 1))
         taken = padded.gather(1, places)
@@ -162,10 +167,12 @@ class _Scores:
             self.size = taken.norm(dim=1)
         return (taken,) if isinstance(given, tuple) else taken
 
-    def _explain(self, point: Point) -> Tensor:
+    def _explain(self, point: Point, rows: Tensor) -> Tensor:
         if isinstance(self.explanation, str):
             there: Reading = read(self.model, point, self.view)
-            return scores_of(there, self.explanation)
+            predicted = self.subject.reading.predicted[rows]
+            target = None if bool((predicted < 0).any()) else predicted
+            return scores_of(there, self.explanation, target=target, instances=self.ids[rows])
         found = self.explanation(self.model, point)
         expected = (len(point.features), self.subject.reading.rows.mask.shape[1])
         if not isinstance(found, Tensor) or found.shape != expected:
