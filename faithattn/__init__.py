@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from faithattn.adapters.view import AttentionView
     from faithattn.errors import AdapterError
     from faithattn.explanations.explain import explain
+    from faithattn.importance.attribution.scores import captum_importance
     from faithattn.importance.gradient import gradient_importance
     from faithattn.importance.leave_one_out import leave_one_out_importance
     from faithattn.interventions.patches import mask_patch
@@ -71,6 +72,9 @@ if TYPE_CHECKING:
     )
     from faithattn.metrics.adversarial.attention import adversarial_attention
     from faithattn.metrics.adversarial.frontier import adversarial_frontier
+    from faithattn.metrics.attribution.attribution import captum_attribution
+    from faithattn.metrics.attribution.infidelity import infidelity
+    from faithattn.metrics.attribution.sensitivity import max_sensitivity
     from faithattn.metrics.comparison import compare_explanations
     from faithattn.metrics.correlation import (
         gradient_correlation,
@@ -102,6 +106,11 @@ if TYPE_CHECKING:
     from faithattn.results.adversarial import (
         AdversarialFrontier,
         AdversarialResult,
+    )
+    from faithattn.results.attribution import (
+        Attribution,
+        Infidelity,
+        Sensitivity,
     )
     from faithattn.results.comparison.comparison import (
         Column,
@@ -136,6 +145,7 @@ __all__ = [
     "AdversarialResult",
     "AttentionModel",
     "AttentionView",
+    "Attribution",
     "Calibration",
     "Column",
     "Comparison",
@@ -143,6 +153,7 @@ __all__ = [
     "DeceptionResult",
     "EffectiveAttention",
     "FlipResult",
+    "Infidelity",
     "NormalizedAOPC",
     "PermutationResult",
     "Planted",
@@ -155,6 +166,7 @@ __all__ = [
     "RemovalCurves",
     "Run",
     "Score",
+    "Sensitivity",
     "SingleErasure",
     "SoftRemoval",
     "Statistics",
@@ -175,6 +187,8 @@ __all__ = [
     "attention_rollout",
     "average_precision",
     "calibrate",
+    "captum_attribution",
+    "captum_importance",
     "check_adapter",
     "compare_explanations",
     "deception_screen",
@@ -185,6 +199,7 @@ __all__ = [
     "faithfulness_violation",
     "gradient_correlation",
     "gradient_importance",
+    "infidelity",
     "jensen_shannon_divergence",
     "kendall_tau",
     "kl_divergence",
@@ -192,6 +207,7 @@ __all__ = [
     "loo_correlation",
     "mask_patch",
     "mask_token",
+    "max_sensitivity",
     "memory_budget",
     "ndcg",
     "normalized_aopc",
@@ -234,6 +250,7 @@ _HOMES = {
     "adapters.view": ["AttentionView"],
     "errors": ["AdapterError"],
     "explanations.explain": ["explain"],
+    "importance.attribution.scores": ["captum_importance"],
     "importance.gradient": ["gradient_importance"],
     "importance.leave_one_out": ["leave_one_out_importance"],
     "interventions.patches": ["mask_patch"],
@@ -258,6 +275,9 @@ _HOMES = {
     "measures.retrieval": ["average_precision", "ndcg"],
     "metrics.adversarial.attention": ["adversarial_attention"],
     "metrics.adversarial.frontier": ["adversarial_frontier"],
+    "metrics.attribution.attribution": ["captum_attribution"],
+    "metrics.attribution.infidelity": ["infidelity"],
+    "metrics.attribution.sensitivity": ["max_sensitivity"],
     "metrics.comparison": ["compare_explanations"],
     "metrics.correlation": ["gradient_correlation", "loo_correlation"],
     "metrics.deception": ["deception_screen"],
@@ -275,6 +295,7 @@ _HOMES = {
     "planted.calibration.outcome": ["Calibration"],
     "planted.case": ["Planted"],
     "results.adversarial": ["AdversarialFrontier", "AdversarialResult"],
+    "results.attribution": ["Attribution", "Infidelity", "Sensitivity"],
     "results.comparison.comparison": ["Column", "Comparison"],
     "results.correlation": ["Correlation"],
     "results.deception": ["DeceptionResult"],

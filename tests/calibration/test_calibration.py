@@ -230,6 +230,6 @@ def test_bad_input() -> None:
             calibrate(**options)
     with pytest.raises(TypeError, match="metrics must be names or Score objects; got int"):
         calibrate([3])
-    plausible = Score("iou", "overlap", True, "plausibility", False, oracle)
+    plausible = Score("iou", "overlap", True, "plausibility", compute=oracle)
     with pytest.raises(ValueError, match="metrics must measure faithfulness; got 'iou'"):
         calibrate([plausible])

@@ -50,7 +50,7 @@ class Runner:
         if done.logits.ndim > 1 and done.logits.shape[0] != size:
             size = self._size_of(done, size)
             done = self.forward(request, size)
-        learned = self._layouts(done)
+        learned = self._layouts(self._plain(done, size))
         if not learned:
             return done
         self.plan.axes = {**self.plan.axes, **learned}
@@ -180,6 +180,16 @@ class Runner:
                 "called: adapt(model, call=lambda model, inputs: model(inputs.T))."
             )
         return done.logits.shape[0] if done.logits.shape[0] else size
+
+    def _plain(self, done: Pass, size: int) -> Pass:
+        """The pass as the model makes it, whose weights a run of one instance can repeat."""
+        request = done.request
+        sure = all(each.sure for each in done.seen) and all(each.sure for each in done.found)
+        if sure or not (request.attention or request.features):
+            return done
+        plain = replace(request, attention={}, features={}, alternatives=0)
+        with torch.no_grad():
+            return self.forward(plain, size)
 
     def _layouts(self, done: Pass) -> dict[str, Axes]:
         """Finds by a second run on one instance what the shapes alone do not tell."""

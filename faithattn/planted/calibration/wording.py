@@ -128,7 +128,8 @@ def _heading(calibration: Calibration) -> str:
     pairs = " or ".join(map(str, counts))
     return (
         f"Probability of ranking a pair rightly, chance .5; {pairs} pairs a setting, seed "
-        f"{calibration.seed}, removal: {calibration.removal}. A metric passes if at size {largest} the 95 % interval is above .5 "
+        f"{calibration.seed}, removal: {calibration.removal}. A metric passes if at size {largest} "
+        "the 95 % interval is above .5 "
         "in every length, depth and contrast."
     )
 

@@ -1,0 +1,1 @@
+"""Captum's attributions, on the positions that can be explained."""
