@@ -50,6 +50,7 @@ _ALL = (
         compute=removals.soft_comprehensiveness,
     ),
     Score("soft_sufficiency", "soft sufficiency", _UP, compute=removals.soft_sufficiency),
+    Score("infidelity", "infidelity to removed subsets", _DOWN, compute=removals.misfit),
     Score("faithfulness_violation", "share of violations", _DOWN, compute=agreement.violation),
     Score("polarity_agreement", "weight of the right sign", _UP, compute=agreement.polarity),
     Score(
