@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from faithattn.results.comparison.comparison import Column, Comparison
 
 _COLUMNS = 4  # side by side on a terminal
-_WIDTH = 26
+_WIDTH = 28
 _BETTER, _WORSE = "\N{BLACK UP-POINTING TRIANGLE}", "\N{BLACK DOWN-POINTING TRIANGLE}"
 _HEADINGS = {
     "faithfulness": "Faithfulness: what the model does",
@@ -90,7 +90,12 @@ def _cell(comparison: Comparison, name: str, column: Column) -> str:
     unknown = f" ?{found.undefined}" if found.undefined else ""
     if found.undefined == found.n:
         return "undefined"
-    return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]{unknown}"
+    return f"{_number(found.mean)} [{_number(found.low)}, {_number(found.high)}]{unknown}"
+
+
+def _number(value: float) -> str:
+    """Three digits, also of what is small."""
+    return f"{value:.1e}" if 0 < abs(value) < 5e-4 else f"{value:.3f}"
 
 
 def _marked(comparison: Comparison, name: str, column: Column, reference: str | None) -> str:
@@ -102,7 +107,7 @@ def _marked(comparison: Comparison, name: str, column: Column, reference: str | 
     unknown = f" ?{found.undefined}" if found.undefined else ""
     if found.undefined == found.n:
         return "undefined"
-    text = f"{found.mean:.3f}"
+    text = _number(found.mean)
     if reference not in (None, name) and (reference, column.name) in comparison.values:
         apart = comparison.difference(*cell, reference=str(reference))
         if apart.low > 0 or apart.high < 0:
