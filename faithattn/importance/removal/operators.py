@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from faithattn.errors import AdapterError
 from faithattn.importance.removal.changes import logits_of
 from faithattn.importance.removal.guard import fits, ids_that_changed, require_named_position
 from faithattn.importance.removal.naming import HidesSets, InputRemoval, name_of
-from faithattn.importance.removal.padding import cut
+from faithattn.importance.removal.padding import cut, mixes
 from faithattn.interventions.features import DRAWS, donors, mean_feature, replaced
 from faithattn.interventions.tokens import mask_token
 
@@ -32,6 +33,7 @@ class Operator:
         undefined: ``(B,)`` bool, rows of which nothing can be removed.
         all_may_go: Whether something can be said where every position goes.
         alike: Whether the sets that run together must be of one size.
+        mixes: Finds out whether they need not be, after all; None if they must.
         shortens: Whether rows get shorter.
     """
 
@@ -39,6 +41,7 @@ class Operator:
     undefined: Tensor
     all_may_go: bool = True
     alike: bool = False
+    mixes: Callable[[], bool] | None = None
     shortens: bool = False
 
 
@@ -91,8 +94,15 @@ def _delete(reading: Reading) -> Operator:
                 inputs = model.remove(inputs, positions)
         yield logits_of(reading, reading.model.run(inputs), len(rows))
 
-    alike = isinstance(model, TorchAdapter) or not isinstance(model, SupportsSetRemoval)
-    return Operator(logits, _none(reading), all_may_go=False, alike=alike, shortens=True)
+    adapted = isinstance(model, TorchAdapter)
+    return Operator(
+        logits,
+        _none(reading),
+        all_may_go=False,
+        alike=adapted or not isinstance(model, SupportsSetRemoval),
+        mixes=partial(mixes, reading) if adapted else None,
+        shortens=True,
+    )
 
 
 def _mask_token(reading: Reading) -> Operator:

@@ -1,4 +1,4 @@
-"""Padding that rows carry along for others: left out where the model does not feel it."""
+"""Padding that rows carry along for others: changed only where the model does not feel it."""
 
 from __future__ import annotations
 
@@ -44,6 +44,47 @@ def _cut(reading: Reading, inputs: Any, width: int) -> tuple[Any, int]:
     return inputs, width
 
 
+def mixes(reading: Reading) -> bool:
+    """Whether rows that lose different numbers of positions give together what they give alone.
+
+    They are padded then, so it is tried on one row, once: without half of its
+    positions it must not feel what it is padded with beside itself without one.
+    """
+    known = reading.known
+    if "mixes" not in known:
+        known["mixes"] = _mixed(reading)
+    found: bool = known["mixes"]
+    return found
+
+
+def _mixed(reading: Reading) -> bool:
+    model, mask = reading.model, reading.rows.mask
+    row = mask.sum(-1).argmax()[None]
+    positions = mask[row[0]].nonzero()[:, 0]
+    if len(positions) < 3 or not isinstance(model, SupportsSetRemoval):
+        return False
+    gone = torch.zeros_like(mask[row.repeat(2)])
+    gone[0, positions[:1]] = True
+    gone[1, positions[: max(2, len(positions) // 2)]] = True
+    try:
+        both = model.remove_sets(select(model, reading.inputs, row.repeat(2)), gone)
+        alone = model.remove_sets(select(model, reading.inputs, row), gone[1:])
+        logits = [model.run(each).logits for each in (both, alone)]
+    except (AdapterError, TypeError, ValueError):  # nothing says what padding is
+        return False
+    return len(logits[0]) == 2 and _same(reading, logits[0][1:], logits[1])
+
+
+def _same(reading: Reading, logits: Tensor, others: Tensor) -> bool:
+    """Whether outputs are the same but for rounding."""
+    if logits.shape != others.shape:
+        return False
+    eps = torch.finfo(logits.dtype).eps
+    first, second = (probabilities(each, reading.output) for each in (logits, others))
+    room = min(_SAME * eps, 0.01) * second.abs().amax().clamp_min(1)
+    return bool((first - second).abs().amax() <= room)
+
+
 def _feels_none(reading: Reading) -> bool:
     """Whether the shortest row gives alone what it gives in its batch; found out once."""
     known = reading.known
@@ -67,9 +108,4 @@ def _tried(reading: Reading) -> bool:
         logits = reading.model.run(inputs).logits
     except (AdapterError, TypeError, ValueError):  # inputs that cannot be shortened
         return False
-    if logits.shape != reading.run.logits[row].shape or width == mask.shape[1]:
-        return False
-    eps = torch.finfo(reading.run.logits.dtype).eps
-    alone, together = probabilities(logits, reading.output), reading.outputs[row]
-    room = min(_SAME * eps, 0.01) * together.abs().amax().clamp_min(1)
-    return bool((alone - together).abs().amax() <= room)
+    return width < mask.shape[1] and _same(reading, logits, reading.run.logits[row])
