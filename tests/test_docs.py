@@ -13,7 +13,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["adapters.md"])
+@pytest.mark.parametrize("page", ["adapters.md", "removal.md"])
 def test_the_blocks_of_a_page_run_in_order(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
     assert blocks

@@ -2,11 +2,13 @@
 
 Those passes are of the texts as they are after each removal, made in advance,
 sorted by length and padded to large batches: nothing is edited, kept or read
-off. Every position is a point of the curves.
+off. A model that feels padding needs its texts by length, without any. Every
+position is a point of the curves.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,9 +35,11 @@ def rows(smoke: bool) -> Iterator[Row | str]:
         model = data.classifier(encoder, small=smoke)
         for removal in removals:
             yield _row(f"published {encoder}", model, model, batches, removal, repeats)
-    plain = models.additive("mul-sum", 2, 8) if smoke else models.additive("mul-sum", 16, 25)
-    adapted = adapt(plain.model, mask=0)
-    yield _row(f"adapted {plain.sized}", adapted, plain.model, [plain.inputs], "delete", repeats)
+    size = (2, 8) if smoke else (32, 25)
+    for case, feels in ((models.encoder(*size), False), (models.additive("mul-sum", *size), True)):
+        adapted = adapt(case.model, mask=0)
+        view = None if feels else AttentionView(case.sites[-1], query=0)
+        yield _row(case.sized, adapted, case.model, [case.inputs], "delete", repeats, view, feels)
     if models.HAS_TRANSFORMERS and not smoke:
         yield from _transformer(repeats)
 
@@ -54,12 +58,15 @@ def _transformer(repeats: int) -> Iterator[Row]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = transformers.BertForSequenceClassification(config).eval()
-    ids = models.texts(8, 24) % 1999
+    ids = models.texts(32, 24) % 1999
     inputs = {"input_ids": ids, "attention_mask": (ids != 0).long()}
     adapted = adapt(model)
     view = AttentionView("bert.encoder.layer.1.attention.self", query=0)
     for removal in ("delete", mask_token(_WORD)):
-        yield _row("small BERT, 8 x 24", adapted, model, [inputs], removal, repeats, view)
+        yield _row("small BERT, 32 x 24", adapted, model, [inputs], removal, repeats, view)
+    case = models.bert("sdpa", 8, 16)
+    view = AttentionView(case.sites[-1], query=0)
+    yield _row(case.sized, adapt(case.model), case.model, [case.inputs], "delete", 2, view)
 
 
 def _row(
@@ -70,9 +77,10 @@ def _row(
     removal: Removal,
     repeats: int,
     view: AttentionView | None = None,
+    feels: bool = False,
 ) -> Row:
     ready = [each for inputs in batches for each in _texts(adapter, inputs, removal)]
-    forwards = _batched(ready, isinstance(batches[0], dict))
+    forwards = _batched(ready, isinstance(batches[0], dict), by_length=feels)
 
     def ours() -> None:
         for inputs in batches:
@@ -120,13 +128,15 @@ def _edited(text: Tensor, gone: Tensor, delete: bool) -> Tensor:
     return text[keep]
 
 
-def _batched(texts: list[Tensor], named: bool) -> list[Any]:
+def _batched(texts: list[Tensor], named: bool, by_length: bool) -> list[Any]:
     """Texts by length in large batches, as the model takes them."""
     texts = sorted(texts, key=len)
+    groups = [list(each) for _, each in itertools.groupby(texts, len)] if by_length else [texts]
     made = []
-    for start in range(0, len(texts), _ROWS):
-        ids = torch.nn.utils.rnn.pad_sequence(texts[start : start + _ROWS], batch_first=True)
-        made.append({"input_ids": ids, "attention_mask": (ids != 0).long()} if named else ids)
+    for group in groups:
+        for start in range(0, len(group), _ROWS):
+            ids = torch.nn.utils.rnn.pad_sequence(group[start : start + _ROWS], batch_first=True)
+            made.append({"input_ids": ids, "attention_mask": (ids != 0).long()} if named else ids)
     return made
 
 
