@@ -223,7 +223,7 @@ class _Edit:
 
     def _without(self, value: Tensor, axes: tuple[int, ...]) -> Tensor:
         """The kept columns of each row along some axes."""
-        size = len(self.order)
+        size, own = len(self.order), value is self.text.value
         whole = value = value.expand(size, *value.shape[1:])
         for axis in axes:
             shape = [size] + [1] * (value.ndim - 1)
@@ -235,8 +235,8 @@ class _Edit:
             return value
         text = self.text
         told = any(agrees(each, text.marks[:1]) for _, each in text.leaves)
-        padding = self.padding if whole is text.value else None
-        unknown = whole is text.value and padding is None and not told
+        padding = self.padding if own else None
+        unknown = own and padding is None and not told and bool(text.real.all())
         known = None if axes != (1,) or unknown else at_padding(whole, text.real, padding)
         if known is None:
             raise AdapterError(
