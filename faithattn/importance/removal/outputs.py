@@ -21,6 +21,7 @@ Reduce = Callable[[Tensor, Tensor], Tensor]  # logits (..., n, C) of rows (n,) t
 # Rows per forward pass over changed inputs: past this a recurrent encoder
 # gains nothing, and its working set leaves the cache (measured: 64 to 512).
 _MOST_ROWS = 128
+_FEW = 2  # sizes of sets that run apart at no more than it takes to find out otherwise
 
 
 def removed_outputs(
@@ -100,7 +101,9 @@ def _run_again(
     lengths = lengths - sizes if operator.shortens else lengths
     wanted = wanted[lengths[wanted].argsort(stable=True)]
     step = rows_at_once(reading)
-    for part in _parts(wanted, sizes, step, operator.alike):
+    several = operator.alike and len(sizes[wanted].bincount().nonzero()) > _FEW
+    alike = operator.alike and not (several and operator.mixes is not None and operator.mixes())
+    for part in _parts(wanted, sizes, step, alike):
         rows = sets.rows[part]
         total, draws = torch.zeros((), dtype=values.dtype, device=values.device), 0
         for logits in operator.logits(rows, sets.gone(part)):
