@@ -123,12 +123,12 @@ def _parts(wanted: Tensor, sizes: Tensor, step: int, alike: bool) -> Iterator[Te
             yield group[first:last]
 
 
-def rows_at_once(reading: Reading) -> int:
+def rows_at_once(reading: Reading, *, times: int = 1) -> int:
     """Rows of one pass, few enough for the budget, by what the reading's own run holds of each."""
     run, size = reading.run, len(reading.outputs)
     features = sum(each.numel() for each in run.features.values()) or reading.rows.mask.numel() * 64
     weights = sum(each.numel() for each in run.attention.values())
-    elements = (8 * features + 2 * weights + 4 * run.logits.numel()) // size
+    elements = times * (8 * features + 2 * weights + 4 * run.logits.numel()) // size
     return min(_MOST_ROWS, chunk_size(elements, bytes_per_element=run.logits.element_size()))
 
 

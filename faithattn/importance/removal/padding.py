@@ -28,16 +28,15 @@ def cut(reading: Reading, rows: Tensor) -> tuple[Any, int]:
     width = reading.rows.mask.shape[1]
     if not _feels_none(reading):
         return inputs, width
-    return _cut(reading, inputs, width)
+    return _cut(reading, inputs, (len(rows), width))
 
 
-def _cut(reading: Reading, inputs: Any, width: int) -> tuple[Any, int]:
+def _cut(reading: Reading, inputs: Any, shape: tuple[int, int]) -> tuple[Any, int]:
     """Deletes nothing, which leaves out the columns that no row needs."""
-    mask = reading.rows.mask
-    size = len(next(each for _, each in paths(inputs) if each.ndim > 1))
-    nothing = torch.zeros(size, width, dtype=torch.bool, device=mask.device)
+    width = shape[1]
+    nothing = torch.zeros(shape, dtype=torch.bool, device=reading.rows.mask.device)
     shorter = reading.model.remove_sets(inputs, nothing)  # type: ignore[attr-defined]
-    for (path, before), (other, after) in zip(paths(inputs), paths(shorter), strict=True):
+    for (path, before), (other, after) in zip(paths(inputs), paths(shorter), strict=False):
         long = before.ndim > 1 and before.shape[1] <= width and path == other
         if long and after.shape[1] < before.shape[1]:
             return shorter, width - (before.shape[1] - after.shape[1])
@@ -104,7 +103,9 @@ def _tried(reading: Reading) -> bool:
         return False
     row = last.argmin()[None]
     try:
-        inputs, width = _cut(reading, select(reading.model, reading.inputs, row), mask.shape[1])
+        inputs, width = _cut(
+            reading, select(reading.model, reading.inputs, row), (1, mask.shape[1])
+        )
         logits = reading.model.run(inputs).logits
     except (AdapterError, TypeError, ValueError):  # inputs that cannot be shortened
         return False
