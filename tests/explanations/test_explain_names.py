@@ -73,6 +73,12 @@ def test_reversed_keeps_ties() -> None:
     assert found[0] == found[2] and len(found.unique()) == 4
 
 
+@pytest.mark.parametrize("kind", ["attention", "gradient_attention", "attention_gradient"])
+def test_scores_are_single_precision_at_least(kind: str) -> None:
+    found = explain(Tied().bfloat16(), torch.tensor([[5, 6, 5, 7, 0]]), kind=kind)
+    assert found.dtype == torch.float32
+
+
 def test_frequency_counts_the_tokens_of_the_batch() -> None:
     counts = {token: int((token == IDS).sum()) for token in IDS[MASK].tolist()}
     expected = torch.tensor(
