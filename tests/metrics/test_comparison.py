@@ -152,6 +152,44 @@ def test_batches_are_joined(name: str) -> None:
         Comparison.concatenate([])
 
 
+def test_a_batch_in_which_all_fails_counts_as_undefined() -> None:
+    case = cases.make_case("bag")
+
+    def no_two(model: Any, inputs: Any) -> Tensor:
+        if len(inputs["mask"]) == 2:
+            raise RuntimeError("two are too few")
+        return first(model, inputs)
+
+    parts = [
+        compare_explanations(
+            case.model, case.take(rows), explanations={"mine": no_two}, metrics=TAUS[1:]
+        )
+        for rows in ([0, 1], [2, 3, 4])
+    ]
+    assert [part.size for part in parts] == [2, 3] and "2 instances" in str(parts[0])
+    for order in (parts, parts[::-1]):
+        joined = Comparison.concatenate(order)
+        found = joined.statistics("mine", "loo_correlation")
+        assert (joined.size, found.n, found.undefined) == (5, 5, 2)
+    assert not Comparison.concatenate(parts[:1]).values
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (torch.ones(3), r"shape \(5,\), one an instance; got \(3,\)"),
+        (torch.ones(5, 2), r"got \(5, 2\)"),
+        (1.0, "must be a torch.Tensor; got float"),
+    ],
+)
+def test_a_metric_must_give_one_number_an_instance(values: Any, reason: str) -> None:
+    case = cases.make_case("bag")
+    odd = Score("odd", "of another shape", True, compute=lambda _: values)
+    found = compare_explanations(case.model, case.inputs, metrics=[odd, *TAUS])
+    assert set(found.values) == {("attention", name) for name in TAUS}
+    assert re.search(reason, found.reasons["attention", "odd"])
+
+
 def test_differences_are_paired() -> None:
     case = cases.make_case("bag")
     noise = torch.rand(5, 7, generator=torch.Generator().manual_seed(0))

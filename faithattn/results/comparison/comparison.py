@@ -55,6 +55,7 @@ class Comparison:
         view: The attention that was meant.
         removal: How positions were taken away.
         scores: The scores ``(B, L)`` of each explanation, a tensor a batch.
+        size: Number of instances, those of batches in which all failed among them.
 
     Examples:
         >>> import torch
@@ -77,6 +78,7 @@ class Comparison:
     view: str
     removal: str
     scores: Mapping[str, tuple[Tensor, ...]] = field(repr=False, kw_only=True)
+    size: int = field(kw_only=True)
 
     @cached_property
     def _statistics(self) -> dict[tuple[str, str], Statistics]:
@@ -182,17 +184,13 @@ class Comparison:
                 name: tuple(part for each in comparisons for part in each.scores.get(name, ()))
                 for name in first.explanations
             },
+            size=sum(each.size for each in comparisons),
         )
 
     @property
     def failures(self) -> dict[tuple[str, str], str]:
         """The reasons of cells that are missing because something failed."""
         return {cell: why for cell, why in self.reasons.items() if why != NOT_ATTENTION}
-
-    @property
-    def size(self) -> int:
-        """Number of instances."""
-        return max((len(values) for values in self.values.values()), default=0)
 
     def _or_nan(self, cell: tuple[str, str]) -> Tensor:
         found = self.values.get(cell)
