@@ -162,9 +162,8 @@ def test_spans_by_hand() -> None:
 def test_positions_are_what_a_mask_of_them_is(places: list[int], order: list[int]) -> None:
     """Neighbouring positions are one span, in any order and however often they are named."""
     scores = torch.tensor([order]).double()
-    listed, flags = (
-        rationale_agreement(scores, marked) for marked in ([places], rationale_mask([places], (1, 7)))
-    )
+    listed = rationale_agreement(scores, [places])
+    flags = rationale_agreement(scores, rationale_mask([places], (1, 7)))
     for name in NAMES:
         torch.testing.assert_close(getattr(listed, name), getattr(flags, name), equal_nan=True)
 

@@ -20,6 +20,7 @@ from faithattn import (
     Score,
     adversarial_attention,
     compare_explanations,
+    faithfulness_violation,
     gradient_correlation,
     gradient_importance,
     leave_one_out_importance,
@@ -198,6 +199,31 @@ def test_differences_are_paired() -> None:
     apart = found.difference("noise", "loo_correlation", reference="attention")
     values = [found.values[name, "loo_correlation"].numpy() for name in ("noise", "attention")]
     assert apart == describe(values[0] - values[1])
+
+
+def test_a_share_has_the_interval_of_its_metric() -> None:
+    case = cases.make_case("text-bilstm-additive")
+    effects = leave_one_out_importance(case.model, case.inputs, signed=True)
+    given = {"right": effects, "attention": "attention"}
+    found = compare_explanations(
+        case.model, case.inputs, explanations=given, metrics=["faithfulness_violation"]
+    )
+    for name, scores in given.items():
+        alone = faithfulness_violation(case.model, case.inputs, explanation=scores).summary()
+        cell = found.statistics(name, "faithfulness_violation")
+        assert (cell.low, cell.high) == (alone.notes["Wilson low"], alone.notes["Wilson high"])
+        assert cell.mean == alone.overall.mean
+    assert found.statistics("right", "faithfulness_violation").high > 0.3, "none of five"
+
+
+def test_wide_numbers_stay_apart() -> None:
+    case = cases.make_case("bag")
+    wide = [
+        Score(f"wide {n}", "large", True, compute=lambda _: -1e6 * torch.arange(5).double())
+        for n in range(2)
+    ]
+    text = str(compare_explanations(case.model, case.inputs, metrics=wide))
+    assert len(re.findall(r" -2000000\.000 \[", text)) == 2
 
 
 def test_text_page_and_figure(tmp_path: Path) -> None:

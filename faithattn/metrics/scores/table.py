@@ -50,7 +50,13 @@ _ALL = (
         compute=removals.soft_comprehensiveness,
     ),
     Score("soft_sufficiency", "soft sufficiency", _UP, compute=removals.soft_sufficiency),
-    Score("faithfulness_violation", "share of violations", _DOWN, compute=agreement.violation),
+    Score(
+        "faithfulness_violation",
+        "share of violations",
+        _DOWN,
+        share=True,
+        compute=agreement.violation,
+    ),
     Score("polarity_agreement", "weight of the right sign", _UP, compute=agreement.polarity),
     Score(
         "average_precision",
