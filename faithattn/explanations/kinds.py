@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from faithattn.adapters.state import differentiating
 from faithattn.explanations import controls, layers, values, weights
 from faithattn.explanations.asked import Asked, differentiable
 from faithattn.importance.gradient import gradient_of
@@ -21,7 +22,9 @@ _PREFIX = "captum:"
 
 
 def _gradient_importance(asked: Asked) -> Tensor:
-    return gradient_of(differentiable(asked.reading), True, asked.target)
+    reading = differentiable(asked.reading)
+    with differentiating():
+        return gradient_of(reading, True, asked.target)
 
 
 def _leave_one_out(asked: Asked) -> Tensor:

@@ -25,10 +25,10 @@ def value_norm(asked: Asked) -> Tensor:
         return _norms_to_logits(reading)
     weights = split(reading.rows, weights_of(reading.rows))
     found = [
-        value_norms(weights[:, index].to(values.dtype) * used, values)
+        value_norms(weights[:, index] * used, values.to(weights.dtype))
         for index, (values, used) in enumerate(_values(reading))
     ]
-    return mean_of_queries(reading.rows, torch.stack(found, 1).to(weights.dtype))
+    return mean_of_queries(reading.rows, torch.stack(found, 1))
 
 
 def effective(asked: Asked) -> Tensor:
@@ -37,14 +37,14 @@ def effective(asked: Asked) -> Tensor:
     if not isinstance(reading.model, TorchAdapter):
         return _effective_to_logits(reading)
     rows = reading.rows
-    weights = split(rows, rows.of(rows.attention))
+    weights = split(rows, rows.of(rows.attention)).to(rows.conditional.dtype)
     keys = split(rows, _usable(reading))
     found = []
     for index, (values, used) in enumerate(_values(reading)):
         own = weights[:, index] * used
         effect = effective_attention(own, values, mask=keys[:, index] & used)
         found.append(effect.attention.mean(1))
-    return mean_of_queries(rows, torch.stack(found, 1).to(rows.conditional.dtype))
+    return mean_of_queries(rows, torch.stack(found, 1))
 
 
 def _values(reading: Reading) -> Iterator[tuple[Tensor, Tensor]]:

@@ -44,9 +44,9 @@ def gradient_attention(asked: Asked) -> Tensor:
 def _row_slopes(asked: Asked) -> Tensor:
     """Gradient ``(B, R, L)`` of the target's probability by the chosen rows."""
     reading = differentiable(asked.reading)
-    names = list(asked.reading.rows.attention)
+    rows, names = asked.reading.rows, list(asked.reading.rows.attention)
     slopes = slopes_of(asked, reading.model, reading.run, names)
-    return asked.reading.rows.of(dict(zip(names, slopes, strict=True)))
+    return rows.of(dict(zip(names, slopes, strict=True))).to(rows.conditional.dtype)
 
 
 def slopes_of(

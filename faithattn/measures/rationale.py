@@ -71,7 +71,7 @@ def rationale_mask(
 
 
 def spans_of(rationale: object, size: int, length: int) -> Spans:
-    """Checked spans of each of ``size`` instances; a single position is a span of one."""
+    """Checked spans of each of ``size`` instances; neighbouring single positions are one span."""
     if not isinstance(rationale, Sequence) or isinstance(rationale, str):
         raise TypeError(
             "rationale must be a boolean tensor or a list of spans for each instance; "
@@ -82,9 +82,7 @@ def spans_of(rationale: object, size: int, length: int) -> Spans:
             f"rationale must have a list for each instance, {size} in all; got {len(rationale)}. "
             "Give an instance without one an empty list."
         )
-    return [
-        [_span(each, row, length) for each in _listed(marks)] for row, marks in enumerate(rationale)
-    ]
+    return [_spans_of_row(_listed(marks), row, length) for row, marks in enumerate(rationale)]
 
 
 def checked_rationale(rationale: object, like: Tensor) -> tuple[Tensor, Spans | None]:
@@ -196,6 +194,16 @@ def _listed(marks: object) -> Sequence[object]:
         "rationale must be a list of spans or positions for each instance; "
         f"got {type(marks).__name__} for one. Put it into a list."
     )
+
+
+def _spans_of_row(marks: Sequence[object], row: int, length: int) -> list[Span]:
+    """Spans as they are given, then those that single positions make."""
+    found = [(_span(mark, row, length), isinstance(mark, Sequence)) for mark in marks]
+    spans = [span for span, given in found if given]
+    single = {span[0] for span, given in found if not given}
+    starts = sorted(at for at in single if at - 1 not in single)
+    ends = sorted(at + 1 for at in single if at + 1 not in single)
+    return spans + list(zip(starts, ends, strict=True))
 
 
 def _span(mark: object, row: int, length: int) -> Span:

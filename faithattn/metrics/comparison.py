@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from faithattn._checks import require_flags
+from faithattn._checks import require_flags, require_tensor
 from faithattn.adapters.view import AttentionView, check_view
 from faithattn.errors import AdapterError
 from faithattn.explanations.given import Explanation
@@ -114,6 +114,7 @@ def compare_explanations(
         str(asked.reading.rows.view),
         removed,
         scores={name: (each.scores.cpu(),) for name, each in table.questions.items()},
+        size=len(mask),
     )
 
 
@@ -152,10 +153,21 @@ class _Table:
                 self.reasons[cell] = NOT_ATTENTION
                 continue
             try:
-                self.values[cell] = score.compute(question).detach().cpu()
+                self.values[cell] = self._checked(score.compute(question))
             except Exception as error:  # as above, for one cell
                 self.reasons[cell] = _reason(error)
         self.seconds[score.name] = time.perf_counter() - start
+
+    def _checked(self, values: object) -> Tensor:
+        """One number an instance, whoever wrote the metric."""
+        found = require_tensor("values of a metric", values).detach().cpu()
+        size = len(self.asked.reading.rows.mask)
+        if found.shape != (size,):
+            raise ValueError(
+                f"values of a metric must have shape ({size},), one an instance; "
+                f"got {tuple(found.shape)}. Put nan where there is none."
+            )
+        return found
 
     def all_reasons(self, scores: Sequence[Score]) -> dict[tuple[str, str], str]:
         """Why cells are missing, those of explanations that failed among them."""

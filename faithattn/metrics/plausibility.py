@@ -40,7 +40,8 @@ def rationale_agreement(
     Args:
         explanation: Scores ``(B, L)``, floating point, larger is more important.
         rationale: What is marked: bool ``(B, L)``; or a list for each instance
-            of spans ``(start, end)``, ``end`` not included, or of positions.
+            of spans ``(start, end)``, ``end`` not included, or of positions,
+            of which neighbours are one span.
         mask: True where a position can be explained, ``(B, L)``; None for all.
             What is marked elsewhere is counted, and left out.
         k: How many positions with the largest scores are chosen for precision,

@@ -197,7 +197,7 @@ class FlipResult(Result):
         >>> ids = torch.tensor([[2, 5, 6, 7, 3], [2, 4, 8, 3, 0]])
         >>> result = erasure_to_flip(TextClassifier(9), ids, seed=0)
         >>> [row["order"] for row in result.table()]
-        ['attention', 'gradient', 'gradient_attention', 'random']
+        ['attention', 'attention_gradient', 'gradient_attention', 'random']
     """
 
     fraction: Tensor

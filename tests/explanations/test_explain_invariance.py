@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 from cases import Case
-from small_transformer import IDS, VIEWS, adapted, padded
+from small_transformer import IDS, LAYERS, VIEWS, adapted, padded
 from torch import Tensor
 
 from faithattn import AdapterError, AttentionView, adapt, explain, memory_budget
@@ -104,3 +104,17 @@ def test_single_precision_agrees(kind: str) -> None:
     found = explain(adapter, IDS, kind=kind, view=view)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["attention", "attention_gradient", "value_norm", "effective"])
+def test_half_precision_agrees_as_far_as_it_can(kind: str, dtype: torch.dtype) -> None:
+    """Rounded values have all ranks there are: what moves nothing must be found all the same."""
+    adapter, view = adapted(), AttentionView(LAYERS[0], query=0)
+    target = torch.tensor([0, 1, 2])
+    expected = explain(adapter, IDS, kind=kind, view=view, target=target)
+    adapter.model.to(dtype)
+    found = explain(adapter, IDS, kind=kind, view=view, target=target)
+    assert found.dtype == torch.float32
+    atol = 12 * torch.finfo(dtype).eps * float(expected.abs().max())
+    torch.testing.assert_close(found.double(), expected, atol=atol, rtol=0)

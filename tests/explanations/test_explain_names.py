@@ -73,6 +73,12 @@ def test_reversed_keeps_ties() -> None:
     assert found[0] == found[2] and len(found.unique()) == 4
 
 
+@pytest.mark.parametrize("kind", ["attention", "gradient_attention", "attention_gradient"])
+def test_scores_are_single_precision_at_least(kind: str) -> None:
+    found = explain(Tied().bfloat16(), torch.tensor([[5, 6, 5, 7, 0]]), kind=kind)
+    assert found.dtype == torch.float32
+
+
 def test_frequency_counts_the_tokens_of_the_batch() -> None:
     counts = {token: int((token == IDS).sum()) for token in IDS[MASK].tolist()}
     expected = torch.tensor(
@@ -156,13 +162,14 @@ def test_unknown_names() -> None:
 
 @pytest.mark.parametrize("graph", [False, True])
 def test_scores_as_metrics_are_given_them(graph: bool) -> None:
-    with torch.set_grad_enabled(graph):
-        reading = read(adapted(), IDS, VIEW)
-    for kind in ("attention", "gradient_attention", "rollout", "relevance", "value_norm", "random"):
+    for kind in kinds.KINDS:
+        with torch.set_grad_enabled(graph):
+            reading = read(adapted(), IDS, VIEW)
         options = {"target": 2, "seed": 5, "instances": torch.tensor([3, 1, 2])}
-        found = scores_of(reading, kind, **options)
+        with torch.no_grad():  # as metrics ask for them
+            found = scores_of(reading, kind, **options)
         assert not found.requires_grad
-        torch.testing.assert_close(found, of(kind, **options))
+        torch.testing.assert_close(found, of(kind, **options), equal_nan=True)
     own = torch.rand(3, 6)
     assert torch.equal(scores_of(reading, own), own.masked_fill(~MASK, 0))
     with pytest.raises(ValueError, match=r"explanation must have one score a position"):

@@ -157,6 +157,17 @@ def test_spans_by_hand() -> None:
     assert float(halves.span_f1) == 0, "two of five each"
 
 
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=9), st.permutations(range(7)))
+@settings(max_examples=60, deadline=None)
+def test_positions_are_what_a_mask_of_them_is(places: list[int], order: list[int]) -> None:
+    """Neighbouring positions are one span, in any order and however often they are named."""
+    scores = torch.tensor([order]).double()
+    listed = rationale_agreement(scores, [places])
+    flags = rationale_agreement(scores, rationale_mask([places], (1, 7)))
+    for name in NAMES:
+        torch.testing.assert_close(getattr(listed, name), getattr(flags, name), equal_nan=True)
+
+
 def test_what_is_no_position_leaves_no_gap() -> None:
     scores = torch.tensor([[0.0, 0.9, 0.5, 0.8, 0.1, 0.0]])
     mask = torch.tensor([[False, True, False, True, True, False]])

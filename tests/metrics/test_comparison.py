@@ -20,6 +20,7 @@ from faithattn import (
     Score,
     adversarial_attention,
     compare_explanations,
+    faithfulness_violation,
     gradient_correlation,
     gradient_importance,
     leave_one_out_importance,
@@ -152,6 +153,44 @@ def test_batches_are_joined(name: str) -> None:
         Comparison.concatenate([])
 
 
+def test_a_batch_in_which_all_fails_counts_as_undefined() -> None:
+    case = cases.make_case("bag")
+
+    def no_two(model: Any, inputs: Any) -> Tensor:
+        if len(inputs["mask"]) == 2:
+            raise RuntimeError("two are too few")
+        return first(model, inputs)
+
+    parts = [
+        compare_explanations(
+            case.model, case.take(rows), explanations={"mine": no_two}, metrics=TAUS[1:]
+        )
+        for rows in ([0, 1], [2, 3, 4])
+    ]
+    assert [part.size for part in parts] == [2, 3] and "2 instances" in str(parts[0])
+    for order in (parts, parts[::-1]):
+        joined = Comparison.concatenate(order)
+        found = joined.statistics("mine", "loo_correlation")
+        assert (joined.size, found.n, found.undefined) == (5, 5, 2)
+    assert not Comparison.concatenate(parts[:1]).values
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (torch.ones(3), r"shape \(5,\), one an instance; got \(3,\)"),
+        (torch.ones(5, 2), r"got \(5, 2\)"),
+        (1.0, "must be a torch.Tensor; got float"),
+    ],
+)
+def test_a_metric_must_give_one_number_an_instance(values: Any, reason: str) -> None:
+    case = cases.make_case("bag")
+    odd = Score("odd", "of another shape", True, compute=lambda _: values)
+    found = compare_explanations(case.model, case.inputs, metrics=[odd, *TAUS])
+    assert set(found.values) == {("attention", name) for name in TAUS}
+    assert re.search(reason, found.reasons["attention", "odd"])
+
+
 def test_differences_are_paired() -> None:
     case = cases.make_case("bag")
     noise = torch.rand(5, 7, generator=torch.Generator().manual_seed(0))
@@ -160,6 +199,31 @@ def test_differences_are_paired() -> None:
     apart = found.difference("noise", "loo_correlation", reference="attention")
     values = [found.values[name, "loo_correlation"].numpy() for name in ("noise", "attention")]
     assert apart == describe(values[0] - values[1])
+
+
+def test_a_share_has_the_interval_of_its_metric() -> None:
+    case = cases.make_case("text-bilstm-additive")
+    effects = leave_one_out_importance(case.model, case.inputs, signed=True)
+    given = {"right": effects, "attention": "attention"}
+    found = compare_explanations(
+        case.model, case.inputs, explanations=given, metrics=["faithfulness_violation"]
+    )
+    for name, scores in given.items():
+        alone = faithfulness_violation(case.model, case.inputs, explanation=scores).summary()
+        cell = found.statistics(name, "faithfulness_violation")
+        assert (cell.low, cell.high) == (alone.notes["Wilson low"], alone.notes["Wilson high"])
+        assert cell.mean == alone.overall.mean
+    assert found.statistics("right", "faithfulness_violation").high > 0.3, "none of five"
+
+
+def test_wide_numbers_stay_apart() -> None:
+    case = cases.make_case("bag")
+    wide = [
+        Score(f"wide {n}", "large", True, compute=lambda _: -1e6 * torch.arange(5).double())
+        for n in range(2)
+    ]
+    text = str(compare_explanations(case.model, case.inputs, metrics=wide))
+    assert len(re.findall(r" -2000000\.000 \[", text)) == 2
 
 
 def test_text_page_and_figure(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ class Values(NamedTuple):
     """What a unit of weight adds to a site's output.
 
     Attributes:
-        vectors: By head and key, ``(B, H, Lk, E)``.
+        vectors: By head and key, ``(B, H, Lk, E)``, in the precision of the output.
         used: ``(B, H, Lq, Lk)`` bool, False where a weight moves nothing, as
             where a model masks weights after their softmax.
     """
@@ -64,7 +64,7 @@ def transformed_values(
     difference = _four(changed - weights)
     for each in reversed(search.found):
         if each.number in again and each.agrees(difference, again[each.number]):
-            return Values(each.values, each.used)
+            return Values(each.values.to(each.result.dtype), each.used)
     reason = search.reason or (
         "its output is not affine in the weights, as where they are divided by their sum, or "
         "a normalisation comes before the output projection"

@@ -47,7 +47,8 @@ def effective_attention(
     Returns:
         Effective attention and null dimension. The rank counts singular values
         above ``max(T, D) * eps * largest``, as ``matrix_rank`` does, with the
-        precision of ``values``; they are computed in float64.
+        precision of ``values``, and above ``2 * eps * largest`` in half
+        precision; they are computed in float64.
 
     Raises:
         TypeError: If an input is not floating point or the mask not boolean.
@@ -65,37 +66,48 @@ def effective_attention(
         EffectiveAttention(attention=tensor([[0.4000, 0.4000, 0.0000]]), null_dimension=tensor([2]))
     """
     rows, vectors, used = _checked(attention, values, mask)
-    lead = rows.shape[:-2]
     flat = rows.reshape(-1, *rows.shape[-2:]).double()
+    keys = used.reshape(flat.shape)
     compact = _compact(vectors.reshape(-1, *vectors.shape[-2:]).double())
-    keys = used.reshape(-1, *used.shape[-2:])
+    owner = torch.arange(len(flat), device=flat.device)
     if bool((keys == keys[:, :1]).all()):
         keys = keys[:, :1]
-    limit = vectors.shape[-1], torch.finfo(vectors.dtype).eps
-    projected, dimensions = [], []
-    step = chunk_size(compact[0].numel() if len(compact) else 1, bytes_per_element=32)
-    for first, last in spans(len(flat), max(1, step // keys.shape[1])):
-        found, null = _projected(flat[first:last], compact[first:last], keys[first:last], limit)
-        projected.append(found)
-        dimensions.append(null.expand(-1, rows.shape[-2]))
-    effective = torch.cat(projected).reshape(rows.shape).to(rows.dtype)
-    return EffectiveAttention(effective, torch.cat(dimensions).reshape(*lead, rows.shape[-2]))
+    else:  # every row has a null space of its own
+        owner = owner.repeat_interleave(flat.shape[1])
+        flat, keys = (each.reshape(-1, 1, each.shape[-1]) for each in (flat, keys))
+    effective, null = torch.zeros_like(flat), torch.zeros_like(flat[..., 0], dtype=torch.int64)
+    step = chunk_size(flat.shape[1:].numel() + compact.shape[1:].numel(), bytes_per_element=48)
+    for first, last in spans(len(flat), step):
+        part = slice(first, last)
+        effective[part], null[part] = _projected(
+            flat[part], compact[owner[part]], keys[part], vectors
+        )
+    effective = effective.reshape(rows.shape).to(rows.dtype)
+    return EffectiveAttention(effective, null.reshape(rows.shape[:-1]))
 
 
-def _projected(
-    rows: Tensor, values: Tensor, keys: Tensor, limit: tuple[int, float]
-) -> tuple[Tensor, Tensor]:
-    """Rows (N, Q, L) on the column space of values (N, L, D) at keys (N, 1 or Q, L)."""
-    width, eps = limit
+def _projected(rows: Tensor, values: Tensor, keys: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (N, Q, L) on the column space of values (N, L, D) at keys (N, 1, L)."""
     count = keys.sum(-1)
-    basis, sizes, _ = torch.linalg.svd(values[:, None] * keys[..., None], full_matrices=False)
-    least = count.clamp_min(width) * eps * sizes.amax(-1)
-    kept = sizes > least[..., None]
-    basis = (basis * kept[..., None, :]).expand(-1, rows.shape[1], -1, -1)
-    inner = torch.einsum("nql,nqlr->nqr", rows * keys, basis)
+    basis, sizes, _ = torch.linalg.svd(values * keys.mT, full_matrices=False)
+    kept = sizes > _negligible(count, like) * sizes.amax(-1, keepdim=True)
+    basis = basis * kept[:, None]
     # Zero rows of values have zero rows in the basis, but for rounding.
-    found = torch.einsum("nqr,nqlr->nql", inner, basis) * keys
-    return found, count - kept.sum(-1)
+    found = (rows * keys) @ basis @ basis.mT * keys
+    return found, count - kept.sum(-1, keepdim=True)
+
+
+def _negligible(count: Tensor, like: Tensor) -> Tensor:
+    """Share of the largest singular value that is rounding, for (N, 1) keys of given values.
+
+    In half precision ``max(T, D) * eps`` would soon be all of it. What is rounded there
+    are the values themselves, each on its own, which adds singular values of at most
+    0.2 eps of the largest (measured for 4 to 512 positions and 16 to 768 numbers).
+    """
+    eps = torch.finfo(like.dtype).eps
+    if like.dtype in (torch.float16, torch.bfloat16):
+        return torch.full_like(count, 2 * eps, dtype=torch.float64)
+    return count.clamp_min(like.shape[-1]) * eps
 
 
 def _compact(values: Tensor) -> Tensor:

@@ -113,6 +113,7 @@ _ALL = (
         "faithfulness_violation",
         "share of violations",
         _DOWN,
+        share=True,
         caution=_SCORES,
         compute=agreement.violation,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from faithattn.results.comparison.text import grid, notes, page
+from faithattn.results.shares import share_interval
 from faithattn.statistics import Statistics, describe, none_if_nan
 
 NOT_ATTENTION = "it changes the attention itself, and says nothing of other scores"
@@ -29,6 +30,7 @@ class Column:
         attention_only: Whether it changes the attention itself, and so says
             nothing about other scores of the positions.
         caution: Where its calibration found it wanting, a sentence; empty if nowhere.
+        share: Whether its values are 0 and 1, whose mean has Wilson's interval.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Column:
     kind: str = "faithfulness"
     attention_only: bool = False
     caution: str = ""
+    share: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +58,7 @@ class Comparison:
         view: The attention that was meant.
         removal: How positions were taken away.
         scores: The scores ``(B, L)`` of each explanation, a tensor a batch.
+        size: Number of instances, those of batches in which all failed among them.
 
     Examples:
         >>> import torch
@@ -77,10 +81,15 @@ class Comparison:
     view: str
     removal: str
     scores: Mapping[str, tuple[Tensor, ...]] = field(repr=False, kw_only=True)
+    size: int = field(kw_only=True)
 
     @cached_property
     def _statistics(self) -> dict[tuple[str, str], Statistics]:
-        return {cell: describe(values.double().numpy()) for cell, values in self.values.items()}
+        shares = {each.name for each in self.columns if each.share}
+        return {
+            cell: _described(values, share=cell[1] in shares)
+            for cell, values in self.values.items()
+        }
 
     def statistics(self, explanation: str, metric: str) -> Statistics:
         """Mean, interval, quartiles and undefined count of one cell.
@@ -198,17 +207,13 @@ class Comparison:
                 name: tuple(part for each in comparisons for part in each.scores.get(name, ()))
                 for name in first.explanations
             },
+            size=sum(each.size for each in comparisons),
         )
 
     @property
     def failures(self) -> dict[tuple[str, str], str]:
         """The reasons of cells that are missing because something failed."""
         return {cell: why for cell, why in self.reasons.items() if why != NOT_ATTENTION}
-
-    @property
-    def size(self) -> int:
-        """Number of instances."""
-        return max((len(values) for values in self.values.values()), default=0)
 
     def _or_nan(self, cell: tuple[str, str]) -> Tensor:
         found = self.values.get(cell)
@@ -218,3 +223,12 @@ class Comparison:
         if (explanation, metric) not in self.values:
             why = self.reasons.get((explanation, metric), "it was not asked for")
             raise KeyError(f"there is no cell ({explanation!r}, {metric!r}): {why}")
+
+
+def _described(values: Tensor, *, share: bool) -> Statistics:
+    """Statistics of a cell; resampled shares of 0 or 1 would have an interval of one point."""
+    found = describe(values.double().numpy())
+    if not share:
+        return found
+    low, high = share_interval(values)
+    return replace(found, low=low, high=high)

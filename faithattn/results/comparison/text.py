@@ -28,10 +28,14 @@ def grid(comparison: Comparison) -> Iterator[str]:
             yield heading
         for first in range(0, len(columns), _COLUMNS):
             part = columns[first : first + _COLUMNS]
-            yield " " * width + "".join(f"{_head(each):>{_WIDTH}}" for each in part)
+            lines = {"": [_head(each) for each in part]}
             for name in comparison.explanations:
-                cells = (f"{_cell(comparison, name, each):>{_WIDTH}}" for each in part)
-                yield f"{name:<{width}}" + "".join(cells)
+                lines[name] = [_cell(comparison, name, each) for each in part]
+            widest = max(len(cell) for cells in lines.values() for cell in cells)
+            for name, cells in lines.items():
+                yield f"{name:<{width}}" + "".join(
+                    f"{cell:>{max(_WIDTH, widest + 2)}}" for cell in cells
+                )
             yield ""
 
 

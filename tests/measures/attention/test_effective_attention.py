@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from faithattn import effective_attention, memory_budget
+from tests.benchmarks.peak import peak_of
 
 
 def case(*shape: int, width: int, rank: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -73,6 +74,35 @@ def test_chunks_do_not_matter() -> None:
     whole = effective_attention(rows, values)
     with memory_budget(0.001):
         torch.testing.assert_close(effective_attention(rows, values), whole)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_many_queries_take_little_beyond_themselves(causal: bool) -> None:
+    """Rows that see the same keys share a basis, the others are looked at a few at a time."""
+    size, length = (8, 400) if not causal else (1, 400)
+    rows, values = case(size, length, length, width=48, rank=48)
+    mask = torch.ones(size, length, length, dtype=torch.bool).tril() if causal else None
+
+    def project() -> None:
+        with memory_budget(4):
+            effective_attention(rows, values, mask=mask)
+
+    effective_attention(rows[:, :2], values)
+    peak = peak_of(project)
+    if peak is None:
+        pytest.skip("this system does not tell the peak")
+    assert peak <= 4 * rows.nbytes / 2**20 + 40
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("width", [8, 300])
+def test_values_rounded_to_half_precision_keep_their_rank(dtype: torch.dtype, width: int) -> None:
+    rows, values = case(2, 3, 30, width=width, rank=5)
+    exact, null = effective_attention(rows, values)
+    found, counted = effective_attention(rows.to(dtype), values.to(dtype))
+    assert torch.equal(counted, null) and (null == 25).all()
+    torch.testing.assert_close(found.double(), exact, atol=2 * torch.finfo(dtype).eps, rtol=0)
+    assert (exact - rows).abs().max() > 0.05
 
 
 def test_bad_arguments() -> None:
