@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from faithattn._memory import chunk_size
+from faithattn.adapters.beside import BESIDE, beside
 from faithattn.adapters.protocol import AttentionModel, Run, SupportsReplay
 from faithattn.adapters.rows import Rows, choose_rows
 from faithattn.adapters.torch_module.adapt import adapt
@@ -118,14 +119,16 @@ def read(
     view: AttentionView | None = None,
     *,
     replay: int = 0,
+    changes: bool = False,
 ) -> Reading:
     """Runs a model once, under the ambient grad mode, and checks what it says.
 
     ``replay`` announces that alternatives will be asked for, to adapters that
-    can prepare for them.
+    can prepare for them; ``changes`` that changed inputs will be run.
     """
     check_view(view)
     adapter, asked = as_adapter(model), view
+    known = {}
     if isinstance(adapter, TorchAdapter):
         view = adapter.recalled(view)
         names = None if view is None or view.names is None else frozenset(view.names)
@@ -136,7 +139,10 @@ def read(
             view, adapter = asked, plain.focused(names, alternatives=replay)
             run = adapter.run(inputs)
     else:
-        run = adapter.run(inputs)
+        started = beside(adapter, inputs) if changes else None
+        if started is not None:
+            known[BESIDE] = started
+        run = adapter.run(inputs) if started is None else started.run
     validate_run(run, support=False)  # choosing rows checks that of the chosen sites
     rows = choose_rows(run, view)
     if isinstance(adapter, TorchAdapter):
@@ -144,7 +150,8 @@ def read(
         adapter = adapter.focused(frozenset(rows.attention))
     output = resolve_output(getattr(adapter, "output", "auto"), run.logits.shape[-1])
     outputs = probabilities(run.logits.detach(), output)
-    return Reading(adapter, inputs, run, rows, output, outputs, predicted_class(outputs, output))
+    predicted = predicted_class(outputs, output)
+    return Reading(adapter, inputs, run, rows, output, outputs, predicted, known)
 
 
 def chosen_feature(reading: Reading) -> tuple[str, Tensor]:

@@ -82,7 +82,7 @@ def leave_one_out_importance(
     """
     name = check_removal(removal)
     with torch.no_grad():
-        reading = read(model, inputs, view, replay=expected_replays(name))
+        reading = read(model, inputs, view, replay=expected_replays(name), changes=changes(name))
         return leave_one_out_of(reading, removal, target, signed=signed)
 
 
@@ -112,6 +112,11 @@ def check_removal(removal: Removal) -> str:
 def expected_replays(name: str) -> int:
     """How many outputs under other attention a removal asks for, at least."""
     return _SHORT_TEXT if name.startswith("mask_attention") else 0
+
+
+def changes(name: str) -> bool:
+    """Whether a removal runs changed inputs."""
+    return expected_replays(name) == 0
 
 
 def leave_one_out_of(

@@ -12,11 +12,13 @@ _SEED = 0
 _KEYS_BELOW = 2.0**62
 
 
-def replaced(features: Tensor, rows: Tensor, gone: Tensor, values: Tensor | float) -> Tensor:
-    """Rows ``(n,)`` of features with a number, or values ``(n, E)``, put where ``gone`` (n, L)."""
+def replaced(features: Tensor, rows: Tensor, gone: Tensor, values: Tensor) -> Tensor:
+    """Rows ``(n,)`` of features with values put where ``gone`` (n, L).
+
+    One value for all places, ``(1, E)``, or one for each, row by row.
+    """
     changed = features[rows]
-    index, position = gone.nonzero(as_tuple=True)
-    changed[index, position] = values[index] if isinstance(values, Tensor) else values
+    changed[gone.nonzero(as_tuple=True)] = values
     return changed
 
 

@@ -13,6 +13,7 @@ from faithattn.adapters.view import AttentionView
 from faithattn.importance.gradient import gradient_of
 from faithattn.importance.leave_one_out import (
     Removal,
+    changes,
     check_removal,
     expected_replays,
     leave_one_out_of,
@@ -141,7 +142,7 @@ def loo_correlation(
     name = check_removal(removal)
     tolerances = tolerance_pair(tie_tolerance)
     with torch.no_grad():
-        reading = read(model, inputs, view, replay=expected_replays(name))
+        reading = read(model, inputs, view, replay=expected_replays(name), changes=changes(name))
         importance = leave_one_out_of(reading, removal, target)
     noise = output_noise(reading.run.logits.dtype)
     return _correlate(

@@ -15,7 +15,7 @@ from faithattn.adapters.inputs.structure import is_integer
 from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.view import AttentionView
 from faithattn.explanations.given import Explanation, name_of_explanation, scores_of
-from faithattn.importance.leave_one_out import Removal, check_removal, expected_replays
+from faithattn.importance.leave_one_out import Removal, changes, check_removal, expected_replays
 from faithattn.importance.removal.changes import change_from
 from faithattn.importance.removal.outputs import over_sets
 from faithattn.importance.removal.sets import Marked, Singles
@@ -97,7 +97,7 @@ def deception_screen(
     name = check_removal(removal)
     _check_effect(min_effect)
     with torch.no_grad():
-        reading = read(model, inputs, view, replay=expected_replays(name))
+        reading = read(model, inputs, view, replay=expected_replays(name), changes=changes(name))
         scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
         mask = reading.rows.mask
         named = _named(reading, positions, tokens) & mask

@@ -16,11 +16,12 @@ def test_marked_positions_of_each_row_are_replaced() -> None:
     features, rows = torch.rand(3, 3, 4), torch.tensor([2, 0])
     gone = torch.tensor([[False, False, True], [True, True, False]])
     before = features.clone()
-    changed = replaced(features, rows, gone, torch.tensor([[1.0], [2.0]]).expand(2, 4))
+    changed = replaced(features, rows, gone, torch.tensor([[1.0], [2.0], [2.0]]).expand(3, 4))
     expected = features[rows]
     expected[0, 2], expected[1, :2] = 1, 2
     assert torch.equal(features, before)
-    assert torch.equal(replaced(features, rows, gone, 0.0), features[rows] * ~gone[..., None])
+    zeros = torch.zeros(1, 4)
+    assert torch.equal(replaced(features, rows, gone, zeros), features[rows] * ~gone[..., None])
     assert torch.equal(changed, expected) and not torch.equal(changed, features)
 
 

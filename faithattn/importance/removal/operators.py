@@ -19,6 +19,7 @@ from faithattn.importance.removal.changes import logits_of
 from faithattn.importance.removal.guard import fits, ids_that_changed, require_named_position
 from faithattn.importance.removal.naming import HidesSets, InputRemoval, name_of
 from faithattn.importance.removal.padding import cut, mixes
+from faithattn.importance.removal.sharing import shared_features, shared_inputs
 from faithattn.interventions.features import DRAWS, donors, mean_feature, replaced
 from faithattn.interventions.tokens import mask_token
 
@@ -58,6 +59,10 @@ def _of_inputs(reading: Reading, removal: InputRemoval) -> Operator:
     def logits(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
         before, width = cut(reading, rows)
         after = _changed(removal, before, gone[:, :width])
+        shared = shared_inputs(reading, after, rows, gone[:, :width])
+        if shared is not None:  # nothing has changed elsewhere
+            yield shared
+            return
         run = reading.model.run(after)
         found = logits_of(reading, run, len(rows))
         edited = ids_that_changed(before, after, len(rows)).to(rows.device)
@@ -92,7 +97,10 @@ def _delete(reading: Reading) -> Operator:
         else:
             for positions in _columns(gone):
                 inputs = model.remove(inputs, positions)
-        yield logits_of(reading, reading.model.run(inputs), len(rows))
+        shared = shared_inputs(reading, inputs, rows)
+        if shared is None:
+            shared = logits_of(reading, reading.model.run(inputs), len(rows))
+        yield shared
 
     adapted = isinstance(model, TorchAdapter)
     return Operator(
@@ -121,7 +129,7 @@ def _zero_embedding(reading: Reading) -> Operator:
     name, feature = explained_feature(reading)
 
     def logits(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
-        yield run_with(reading, name, rows, replaced(feature, rows, gone, 0.0))
+        yield _put(reading, (name, feature), rows, gone, feature.new_zeros(1, feature.shape[-1]))
 
     return Operator(logits, _none(reading))
 
@@ -133,7 +141,7 @@ def _mean_embedding(reading: Reading) -> Operator:
     mean = mean_feature(feature, mask[:, : feature.shape[1]])
 
     def logits(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
-        yield run_with(reading, name, rows, replaced(feature, rows, gone, mean[rows]))
+        yield _put(reading, (name, feature), rows, gone, mean[rows[gone.nonzero()[:, 0]]])
 
     # A single position is its own mean, which says nothing about it.
     return Operator(logits, mask.sum(-1) == 1)
@@ -148,11 +156,20 @@ def _resample(reading: Reading) -> Operator:
         index, position = gone.nonzero(as_tuple=True)
         for draw in range(DRAWS):
             row, column = (each[draw, rows[index], position] for each in (from_rows, from_columns))
-            changed = feature[rows]
-            changed[index, position] = feature[row, column]
-            yield run_with(reading, name, rows, changed)
+            yield _put(reading, (name, feature), rows, gone, feature[row, column])
 
     return Operator(logits, (reading.rows.mask & (from_rows[0] < 0)).any(-1))
+
+
+def _put(
+    reading: Reading, named: tuple[str, Tensor], rows: Tensor, gone: Tensor, values: Tensor
+) -> Tensor:
+    """Logits of rows with values ``(1 or K, E)`` in the K places that are gone."""
+    shared = shared_features(reading, rows, gone, values)
+    if shared is not None:
+        return shared
+    name, feature = named
+    return run_with(reading, name, rows, replaced(feature, rows, gone, values))
 
 
 def run_with(reading: Reading, name: str, rows: Tensor, changed: Tensor) -> Tensor:

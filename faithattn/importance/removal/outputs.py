@@ -12,6 +12,7 @@ from faithattn.adapters.reading import Reading
 from faithattn.importance.removal.naming import InputRemoval
 from faithattn.importance.removal.operators import REPLAYED, Operator, prepared
 from faithattn.importance.removal.sets import Marked, Sets
+from faithattn.importance.removal.sharing import shares
 from faithattn.interventions.attention import without_positions
 from faithattn.measures.draws import spans
 from faithattn.measures.outputs import class_probability, probabilities
@@ -21,6 +22,7 @@ Reduce = Callable[[Tensor, Tensor], Tensor]  # logits (..., n, C) of rows (n,) t
 # Rows per forward pass over changed inputs: past this a recurrent encoder
 # gains nothing, and its working set leaves the cache (measured: 64 to 512).
 _MOST_ROWS = 128
+_MOST_SHARING = 256  # the same where they share what has not changed: steps are smaller
 _FEW = 2  # sizes of sets that run apart at no more than it takes to find out otherwise
 
 
@@ -126,10 +128,11 @@ def _parts(wanted: Tensor, sizes: Tensor, step: int, alike: bool) -> Iterator[Te
 def rows_at_once(reading: Reading, *, times: int = 1) -> int:
     """Rows of one pass, few enough for the budget, by what the reading's own run holds of each."""
     run, size = reading.run, len(reading.outputs)
+    most = _MOST_SHARING if shares(reading) else _MOST_ROWS
     features = sum(each.numel() for each in run.features.values()) or reading.rows.mask.numel() * 64
     weights = sum(each.numel() for each in run.attention.values())
     elements = times * (8 * features + 2 * weights + 4 * run.logits.numel()) // size
-    return min(_MOST_ROWS, chunk_size(elements, bytes_per_element=run.logits.element_size()))
+    return min(most, chunk_size(elements, bytes_per_element=run.logits.element_size()))
 
 
 def _replayed(

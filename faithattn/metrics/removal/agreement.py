@@ -13,6 +13,7 @@ from faithattn.adapters.view import AttentionView
 from faithattn.explanations.given import Explanation, name_of_explanation, scores_of
 from faithattn.importance.leave_one_out import (
     Removal,
+    changes,
     check_removal,
     expected_replays,
     leave_one_out_of,
@@ -79,7 +80,8 @@ def removal_agreement(
     """
     names, shares = _check_removals(removals), check_fractions(fractions)
     with torch.no_grad():
-        reading = read(model, inputs, view, replay=sum(map(expected_replays, names)))
+        replays = sum(map(expected_replays, names))
+        reading = read(model, inputs, view, replay=replays, changes=any(map(changes, names)))
     scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
     classes = watched_class(reading, target)
     with torch.no_grad():

@@ -11,7 +11,7 @@ from faithattn._checks import require_count
 from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.view import AttentionView
 from faithattn.explanations.given import Explanation, name_of_explanation, scores_of
-from faithattn.importance.leave_one_out import Removal, check_removal, expected_replays
+from faithattn.importance.leave_one_out import Removal, changes, check_removal, expected_replays
 from faithattn.importance.removal.changes import watched_class
 from faithattn.importance.removal.outputs import removed_probabilities
 from faithattn.measures.lattice import MOST, chain_bounds, subset_marks
@@ -91,7 +91,9 @@ def normalized_aopc(
     exact_up_to = _at_most(require_count("exact_up_to", exact_up_to, least=0))
     width = require_count("width", width)
     with torch.no_grad():
-        reading = read(model, inputs, view, replay=2 * expected_replays(name))
+        reading = read(
+            model, inputs, view, replay=2 * expected_replays(name), changes=changes(name)
+        )
     scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
     classes = watched_class(reading, target)
     with torch.no_grad():

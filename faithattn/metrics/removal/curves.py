@@ -11,7 +11,7 @@ from faithattn._checks import require_count
 from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.view import AttentionView
 from faithattn.explanations.given import Explanation, name_of_explanation, scores_of
-from faithattn.importance.leave_one_out import Removal, check_removal, expected_replays
+from faithattn.importance.leave_one_out import Removal, changes, check_removal, expected_replays
 from faithattn.importance.removal.changes import watched_class
 from faithattn.importance.removal.outputs import Reduce, over_sets
 from faithattn.importance.removal.sets import Ranked
@@ -102,7 +102,9 @@ def removal_curves(
     name, shares = check_removal(removal), check_fractions(fractions)
     steps = None if steps is None else require_count("steps", steps, least=0)
     with torch.no_grad():
-        reading = read(model, inputs, view, replay=2 * expected_replays(name))
+        reading = read(
+            model, inputs, view, replay=2 * expected_replays(name), changes=changes(name)
+        )
     scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
     classes = watched_class(reading, target)
     with torch.no_grad():

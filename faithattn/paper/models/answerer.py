@@ -8,11 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from faithattn.adapters.beside import Beside
 from faithattn.adapters.inputs.structure import select_rows
 from faithattn.adapters.protocol import Run
 from faithattn.adapters.state import evaluating
 from faithattn.paper.data.ids import PADDING, check_ids, delete_positions, delete_sets, word_mask
 from faithattn.paper.models.attention import ATTENTIONS
+from faithattn.paper.models.changed import ChangedTexts
 from faithattn.paper.models.common import (
     FEATURE,
     SITE,
@@ -26,6 +28,7 @@ from faithattn.paper.models.common import (
     require_entries,
 )
 from faithattn.paper.models.encoders import ENCODERS
+from faithattn.paper.models.recurrence import can_share
 
 
 class QuestionState(NamedTuple):
@@ -173,6 +176,24 @@ class QuestionAnswerer(nn.Module):
         """Returns the given rows, which may repeat."""
         return {key: select_rows(value, rows) for key, value in inputs.items()}
 
+    def beside(self, inputs: Mapping[str, Tensor], run: Run | None = None) -> Beside | None:
+        """What a BiLSTM read in a run, for passages that differ in places; see :class:`Beside`."""
+        passage, question, candidates = self._check(inputs)
+        if type(self) is not QuestionAnswerer or not can_share(self, self.encoder, passage.shape):
+            return None
+        with evaluating(self):
+            query = self._read(question)
+
+        def read(changed: object, rows: Tensor) -> Tensor | None:
+            passage, *others = self._check(changed)
+            same = zip(others, (question, candidates), strict=True)
+            return passage if all(torch.equal(one, own[rows]) for one, own in same) else None
+
+        def decode(states: Tensor, mask: Tensor, rows: Tensor) -> Run:
+            return self._decoded(states, mask, (query[rows], candidates[rows]), None, {})
+
+        return ChangedTexts(self, passage, run, read, decode)
+
     def _check(self, inputs: object) -> tuple[Tensor, Tensor, Tensor]:
         """Returns valid passage, question and candidates."""
         entries = require_entries(inputs, ("passage", "question", "candidates"))
@@ -195,9 +216,20 @@ class QuestionAnswerer(nn.Module):
         attention: Mapping[str, Tensor] | None,
     ) -> Run:
         """Runs everything after the embedding of the passage."""
-        mask = word_mask(passage)
-        query = self._read(question)
+        asked = self._read(question), candidates
         states = self.encoder(vectors, passage != PADDING)
+        return self._decoded(states, word_mask(passage), asked, attention, {FEATURE: vectors})
+
+    def _decoded(
+        self,
+        states: Tensor,
+        mask: Tensor,
+        asked: tuple[Tensor, Tensor],
+        attention: Mapping[str, Tensor] | None,
+        features: Mapping[str, Tensor],
+    ) -> Run:
+        """Runs everything after the encoder; ``asked`` is the question read, and candidates."""
+        query, candidates = asked
         weights = override(attention, mask)
         if weights is None:
             weights = self.attention(states, mask, query)
@@ -205,7 +237,7 @@ class QuestionAnswerer(nn.Module):
         values = self.passage_projection(states)
         state = QuestionState(values, self.question_projection(query), candidates)
         logits = self.replay(state, {SITE: weights.unsqueeze(0)})[0]
-        return Run(logits, {SITE: weights}, mask, {FEATURE: vectors}, state=state)
+        return Run(logits, {SITE: weights}, mask, features, state=state)
 
     def _read(self, question: Tensor) -> Tensor:
         """Encodes questions to one vector each."""

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from faithattn.adapters.beside import Beside
 from faithattn.adapters.inputs.structure import select_rows
 from faithattn.adapters.protocol import Run
 from faithattn.adapters.state import evaluating
 from faithattn.paper.data.ids import PADDING, check_ids, delete_positions, delete_sets, word_mask
 from faithattn.paper.models.attention import ATTENTIONS
+from faithattn.paper.models.changed import ChangedTexts
 from faithattn.paper.models.common import (
     FEATURE,
     SITE,
@@ -25,6 +27,7 @@ from faithattn.paper.models.common import (
     pool,
 )
 from faithattn.paper.models.encoders import ENCODERS
+from faithattn.paper.models.recurrence import can_share
 
 
 class TextClassifier(nn.Module):
@@ -140,18 +143,38 @@ class TextClassifier(nn.Module):
         selected: Tensor = select_rows(inputs, rows)
         return selected
 
+    def beside(self, inputs: Tensor, run: Run | None = None) -> Beside | None:
+        """What a BiLSTM read in a run, for inputs that differ in places; see :class:`Beside`."""
+        ids = self._check(inputs)
+        if type(self) is not TextClassifier or not can_share(self, self.encoder, ids.shape):
+            return None
+
+        def decode(states: Tensor, mask: Tensor, _: Tensor) -> Run:
+            return self._decoded(states, mask, None, {})
+
+        return ChangedTexts(self, ids, run, lambda changed, _: self._check(changed), decode)
+
     def _check(self, ids: object) -> Tensor:
         """Returns valid token ids."""
         return check_ids(ids, self.embedding, "inputs")
 
     def _trace(self, ids: Tensor, vectors: Tensor, attention: Mapping[str, Tensor] | None) -> Run:
         """Runs everything after the embedding."""
-        mask = word_mask(ids)
         states = self.encoder(vectors, ids != PADDING)
+        return self._decoded(states, word_mask(ids), attention, {FEATURE: vectors})
+
+    def _decoded(
+        self,
+        states: Tensor,
+        mask: Tensor,
+        attention: Mapping[str, Tensor] | None,
+        features: Mapping[str, Tensor],
+    ) -> Run:
+        """Runs everything after the encoder."""
         weights = override(attention, mask)
         if weights is None:
             weights = self.attention(states, mask)
         # Decoding before pooling is the same sum, and all that a replay then needs is (B, L, 1).
         values = nn.functional.linear(states, self.decoder.weight)
         logits = self.replay(values, {SITE: weights.unsqueeze(0)})[0]
-        return Run(logits, {SITE: weights}, mask, {FEATURE: vectors}, state=values)
+        return Run(logits, {SITE: weights}, mask, features, state=values)
