@@ -39,6 +39,11 @@ class Beside(Protocol):
         ...
 
 
+def is_plain() -> bool:
+    """Whether a run is no more than its values: no gradient, no other precision."""
+    return not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
+
+
 def beside(model: object, inputs: Any, run: Run | None = None) -> Beside | None:
     """What a model offers beside a run, or beside one that it does itself.
 
@@ -46,7 +51,7 @@ def beside(model: object, inputs: Any, run: Run | None = None) -> Beside | None:
     does not know may do more to a run.
     """
     make = getattr(type(model), "beside", None)
-    if make is None or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+    if make is None or not is_plain():
         return None
     found: Beside | None = make(model, inputs, run)
     return found

@@ -102,7 +102,7 @@ def _run_again(
     wanted = wanted[kept[wanted]]
     lengths = lengths - sizes if operator.shortens else lengths
     wanted = wanted[lengths[wanted].argsort(stable=True)]
-    step = rows_at_once(reading)
+    step = rows_at_once(reading, most=_MOST_SHARING if shares(reading) else _MOST_ROWS)
     several = operator.alike and len(sizes[wanted].bincount().nonzero()) > _FEW
     alike = operator.alike and not (several and operator.mixes is not None and operator.mixes())
     for part in _parts(wanted, sizes, step, alike):
@@ -125,10 +125,9 @@ def _parts(wanted: Tensor, sizes: Tensor, step: int, alike: bool) -> Iterator[Te
             yield group[first:last]
 
 
-def rows_at_once(reading: Reading, *, times: int = 1) -> int:
+def rows_at_once(reading: Reading, *, times: int = 1, most: int = _MOST_ROWS) -> int:
     """Rows of one pass, few enough for the budget, by what the reading's own run holds of each."""
     run, size = reading.run, len(reading.outputs)
-    most = _MOST_SHARING if shares(reading) else _MOST_ROWS
     features = sum(each.numel() for each in run.features.values()) or reading.rows.mask.numel() * 64
     weights = sum(each.numel() for each in run.attention.values())
     elements = times * (8 * features + 2 * weights + 4 * run.logits.numel()) // size

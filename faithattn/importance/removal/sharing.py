@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from faithattn.adapters.beside import BESIDE, Beside, beside
+from faithattn.adapters.beside import BESIDE, Beside, beside, is_plain
 from faithattn.adapters.protocol import Run
 from faithattn.adapters.reading import Reading
 from faithattn.importance.removal.changes import logits_of
@@ -35,11 +35,14 @@ def shares(reading: Reading) -> bool:
 
 
 def _own(reading: Reading) -> Beside | None:
-    """What the model offers beside this reading; asked once."""
-    known = reading.known
-    if BESIDE not in known:
-        known[BESIDE] = beside(reading.model, reading.inputs, reading.run)
-    found: Beside | None = known[BESIDE]
+    """What the model offers beside this reading; made once."""
+    if not is_plain():
+        return None
+    found: Beside | None = reading.known.get(BESIDE)
+    if found is None:
+        found = beside(reading.model, reading.inputs, reading.run)
+        if found is not None:
+            reading.known[BESIDE] = found
     return found
 
 

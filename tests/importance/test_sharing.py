@@ -1,0 +1,229 @@
+"""What changed inputs share with a reading makes no difference but in time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from cases import Case, make_case
+from torch import Tensor, nn
+
+from faithattn import leave_one_out_importance, memory_budget, removal_curves
+from faithattn.adapters.beside import beside
+from faithattn.adapters.reading import read
+from faithattn.errors import AdapterError
+from faithattn.importance.leave_one_out import Removal
+from faithattn.importance.removal.outputs import removed_outputs
+from faithattn.importance.removal.sharing import shares
+from faithattn.interventions.tokens import mask_token
+from faithattn.paper.models import TextClassifier
+from faithattn.paper.training import build
+
+BILSTMS = [
+    f"{kind}-bilstm-{attention}"
+    for kind in ("text", "question")
+    for attention in ("additive", "scaled_dot")
+]
+REMOVALS: list[Removal] = [
+    "delete",
+    "zero_embedding",
+    "mean_embedding",
+    "resample",
+    mask_token(4, key=None),
+    mask_token(1),
+]
+
+
+def watched(model: Any) -> Any:
+    """A model somebody watches shares nothing."""
+    model.encoder.register_forward_hook(lambda *_: None)
+    return model
+
+
+def removal_for(case: Case, removal: Removal) -> Removal:
+    named = isinstance(case.inputs, dict) and not isinstance(removal, str)
+    return mask_token(4, key="passage") if named else removal
+
+
+@pytest.mark.parametrize("name", BILSTMS)
+@pytest.mark.parametrize("removal", REMOVALS, ids=str)
+def test_leave_one_out_is_the_same(name: str, removal: Removal) -> None:
+    case = make_case(name)
+    removal = removal_for(case, removal)
+    found = leave_one_out_importance(case.model, case.inputs, removal=removal)
+    expected = leave_one_out_importance(watched(case.model), case.inputs, removal=removal)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", BILSTMS)
+@pytest.mark.parametrize("removal", REMOVALS, ids=str)
+def test_sets_of_every_size(name: str, removal: Removal) -> None:
+    case = make_case(name)
+    removal = removal_for(case, removal)
+    mask = read(case.model, case.inputs).rows.mask
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(len(mask), (40,), generator=generator)
+    gone = torch.rand(40, mask.shape[1], generator=generator) < 0.4
+    together, whole = [], []
+    for model, outputs in ((case.model, together), (watched(make_case(name).model), whole)):
+        with torch.no_grad():
+            reading = read(model, case.inputs, changes=True)
+            assert shares(reading) == (outputs is together)
+        outputs.append(reading.outputs)
+        outputs.append(removed_outputs(reading, removal, rows, gone))
+    for one, other in zip(together, whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12, equal_nan=True)
+
+
+def published(size: int = 64) -> tuple[TextClassifier, Tensor]:
+    model = build(lambda: TextClassifier(50, embedding_size=size, hidden_size=size), seed=0).eval()
+    ids = torch.randint(4, 50, (6, 25), generator=torch.Generator().manual_seed(0))
+    ids[:, 0], ids[:, 20:] = 2, ids[:, 20:] * (torch.arange(6) % 2)[:, None]
+    return model, ids
+
+
+@pytest.mark.parametrize("removal", REMOVALS, ids=str)
+def test_single_precision(removal: Removal) -> None:
+    model, ids = published()
+    found = leave_one_out_importance(model, ids, removal=removal)
+    expected = leave_one_out_importance(watched(model), ids, removal=removal)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_a_token_in_its_own_place_changes_nothing() -> None:
+    model, ids = published()
+    found = leave_one_out_importance(model, ids, removal=mask_token(7))
+    assert (ids == 7).any() and (found[ids == 7] == 0).all()
+    assert (found[(ids > 3) & (ids != 7)] > 0).all()
+
+
+def test_a_repeated_word_is_deleted_to_the_same_text() -> None:
+    model, _ = published()
+    ids = torch.tensor([[2, 9, 8, 8, 8, 5, 5, 3], [2, 8, 8, 9, 3, 0, 0, 0]])
+    found = leave_one_out_importance(model, ids)
+    assert found[0, 2:5].unique().numel() == found[0, 5:7].unique().numel() == 1
+    assert found[1, 1] == found[1, 2]
+
+
+def test_a_text_without_a_first_token_loses_its_first_word() -> None:
+    model, _ = published()
+    ids = torch.tensor([[8, 8, 9], [8, 9, 9], [9, 0, 0]])
+    found = leave_one_out_importance(model, ids)
+    expected = leave_one_out_importance(watched(model), ids)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_neither_batch_nor_budget_matters(batch: int) -> None:
+    model, ids = published(8)
+    model.double()
+    whole = leave_one_out_importance(model, ids)
+    parts = [leave_one_out_importance(model, each) for each in ids.split(batch)]
+    with memory_budget(0.05):
+        small = leave_one_out_importance(model, ids)
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-12)
+    torch.testing.assert_close(small, whole, rtol=0, atol=1e-12)
+
+
+def test_whole_forward_passes_are_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids = published(8)
+    calls = 0
+    forward = nn.LSTM.forward
+
+    def counted(self: nn.LSTM, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return forward(self, *args)
+
+    monkeypatch.setattr(nn.LSTM, "forward", counted)
+    for removal in REMOVALS:
+        leave_one_out_importance(model, ids, removal=removal)
+        removal_curves(model, ids, removal=removal, steps=4)
+    assert calls == 0
+    leave_one_out_importance(model, ids, removal="mask_attention")
+    assert calls == 2
+
+
+def beside_itself(inputs: Tensor, positions: Tensor) -> Tensor:
+    """Changes another position than the one that is named."""
+    return mask_token(4)(inputs, (positions % 3) + 1)
+
+
+def test_a_function_that_changes_something_else_is_found_out() -> None:
+    model, ids = published(8)
+    with pytest.raises(AdapterError, match="must change the position that is named"):
+        leave_one_out_importance(model, ids, removal=beside_itself)
+
+
+def test_another_question_is_no_changed_passage() -> None:
+    case = make_case("question-bilstm-additive")
+
+    def other_question(inputs: Any, positions: Tensor) -> Any:
+        changed = mask_token(4, key="passage")(inputs, positions)
+        return {**changed, "question": changed["question"].flip(0)}
+
+    found = leave_one_out_importance(case.model, case.inputs, removal=other_question)
+    expected = leave_one_out_importance(watched(case.model), case.inputs, removal=other_question)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+class Warmer(TextClassifier):
+    """Does something of its own in every run."""
+
+    def run(self, inputs: Tensor, **overrides: Any) -> Any:
+        from dataclasses import replace
+
+        run = super().run(inputs, **overrides)
+        return replace(run, logits=run.logits / 2)
+
+
+class Around:
+    """Hands on what it does not know."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def run(self, inputs: Tensor, **overrides: Any) -> Any:
+        return self.inner.run(inputs, **overrides)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+def test_only_a_class_of_its_own_says_that_it_shares() -> None:
+    model, ids = published(8)
+    with torch.no_grad():
+        assert beside(model, ids) is not None
+        assert beside(Around(model), ids) is None
+        assert beside(Warmer(50, embedding_size=8, hidden_size=8), ids) is None
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert beside(model, ids) is None
+    assert beside(model, ids) is None  # gradients go through a run
+
+
+def test_a_run_beside_is_a_run() -> None:
+    for name in BILSTMS:
+        case = make_case(name)
+        with torch.no_grad():
+            own = beside(case.model, case.inputs)
+            assert own is not None
+            run = case.model.run(case.inputs)
+        for one, other in (
+            (own.run.logits, run.logits),
+            (own.run.attention["attention"], run.attention["attention"]),
+            (own.run.features["embedding"], run.features["embedding"]),
+        ):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+        again = case.model.replay(own.run.state, {"attention": run.attention["attention"][None]})
+        torch.testing.assert_close(again[0], run.logits, rtol=0, atol=1e-12)
+
+
+def test_nothing_is_left_on_the_model() -> None:
+    model, ids = published(8)
+    model.train()
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    leave_one_out_importance(model, ids)
+    assert model.training and all(part.training for part in model.modules())
+    assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
+    assert all(each.grad is None for each in model.parameters())
