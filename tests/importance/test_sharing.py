@@ -13,7 +13,7 @@ from faithattn import leave_one_out_importance, memory_budget, removal_curves
 from faithattn.adapters.beside import beside
 from faithattn.adapters.reading import read
 from faithattn.errors import AdapterError
-from faithattn.importance.leave_one_out import Removal
+from faithattn.importance.leave_one_out import Removal, leave_one_out_of
 from faithattn.importance.removal.outputs import removed_outputs
 from faithattn.importance.removal.sharing import shares
 from faithattn.interventions.tokens import mask_token
@@ -91,11 +91,21 @@ def test_single_precision(removal: Removal) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
-def test_a_token_in_its_own_place_changes_nothing() -> None:
+def nothing(inputs: Tensor, _: Tensor) -> Tensor:
+    return inputs
+
+
+def test_what_does_not_change_is_what_the_run_gave() -> None:
     model, ids = published()
-    found = leave_one_out_importance(model, ids, removal=mask_token(7))
-    assert (ids == 7).any() and (found[ids == 7] == 0).all()
-    assert (found[(ids > 3) & (ids != 7)] > 0).all()
+    with torch.no_grad():
+        readings = [read(model, ids, changes=changes) for changes in (True, False)]
+        logits = [reading.run.logits for reading in readings]
+    assert not torch.equal(*logits)  # a run beside, and one of the model's own
+    for reading in readings:
+        assert (leave_one_out_of(reading, nothing, None) == 0).all()
+        found = leave_one_out_of(reading, mask_token(7), None)
+        assert (ids == 7).any() and (found[ids == 7] == 0).all()
+        assert (found[(ids > 3) & (ids != 7)] > 0).all()
 
 
 def test_a_repeated_word_is_deleted_to_the_same_text() -> None:
@@ -143,6 +153,21 @@ def test_whole_forward_passes_are_saved(monkeypatch: pytest.MonkeyPatch) -> None
     assert calls == 0
     leave_one_out_importance(model, ids, removal="mask_attention")
     assert calls == 2
+
+
+def another_word(inputs: Tensor, positions: Tensor) -> Tensor:
+    """Puts words of their own in many places, most of them new to the batch."""
+    changed, rows = inputs.clone(), torch.arange(len(inputs))
+    changed[rows, positions] = 4 + (11 * rows + 3 * positions) % 46
+    return changed
+
+
+def test_words_that_were_not_read() -> None:
+    model, ids = published(8)
+    ids = ids[:2]
+    found = leave_one_out_importance(model, ids, removal=another_word)
+    expected = leave_one_out_importance(watched(model), ids, removal=another_word)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def beside_itself(inputs: Tensor, positions: Tensor) -> Tensor:
