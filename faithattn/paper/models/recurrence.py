@@ -63,7 +63,7 @@ class ReadTexts:
         (size, length), hidden = codes.shape, self._right.hidden
         states, cells = self._read = vectors.new_empty(2, size, length, 2 * hidden)
         right, left = _halves(hidden)
-        forth = [(at, 0, size) for at in range(length)]
+        forth = [(at, slice(0, size)) for at in range(length)]
         for direction, table, way, half in (
             (self._right, self._tables[0], forth, right),
             (self._left, self._tables[1], forth[::-1], left),
@@ -99,8 +99,8 @@ class ReadTexts:
         last = edited.last.cummax(0).values
         begun = torch.searchsorted(first, places, right=True).tolist()
         late = torch.searchsorted(last, places).tolist()
-        forth = [(at, 0, end) for at, end in enumerate(begun)]
-        back = [(at, start, len(rows)) for at, start in enumerate(late)][::-1]
+        forth = [(at, slice(0, end)) for at, end in enumerate(begun)]
+        back = [(at, slice(start, len(rows))) for at, start in enumerate(late)][::-1]
         states, tables = self._shared(rows, offset, codes.shape[1]), self._with(vectors)
         right, left = _halves(self._right.hidden)
         cell = self._cell(rows, first - 1, right)
@@ -141,19 +141,16 @@ class ReadTexts:
 
 
 class _Direction:
-    """The weights of one direction, the gates in the order input, forget, output, cell."""
+    """The weights of one direction, the gates in their order: input, forget, cell, output."""
 
     def __init__(self, lstm: nn.LSTM) -> None:
         self.hidden = lstm.hidden_size
         weights = {name: each.detach() for name, each in lstm.named_parameters()}
-        taken = weights["weight_ih_l0"], weights["weight_hh_l0"]
-        i, f, g, o = torch.arange(4 * self.hidden, device=taken[0].device).chunk(4)
-        order = torch.cat([i, f, o, g])
-        inputs, states = (each[order].T.contiguous() for each in taken)
-        self._inputs, self._states = inputs, states
-        self._bias = inputs.new_zeros(len(order))
+        self._inputs = weights["weight_ih_l0"].T
+        self._states = weights["weight_hh_l0"].T.contiguous()  # for the small products
+        self._bias = self._inputs.new_zeros(4 * self.hidden)
         if lstm.bias:
-            self._bias = (weights["bias_ih_l0"] + weights["bias_hh_l0"])[order]
+            self._bias = weights["bias_ih_l0"] + weights["bias_hh_l0"]
 
     def projected(self, vectors: Tensor) -> Tensor:
         """What vectors ``(V, E)`` give the gates ``(V, 4 * hidden)``."""
@@ -169,7 +166,7 @@ class _Direction:
         self,
         table: Tensor,
         codes: Tensor,
-        spans: Iterable[tuple[int, int, int]],
+        spans: Iterable[tuple[int, slice]],
         states: Tensor,
         cell: Tensor,
         cells: Tensor | None = None,
@@ -179,28 +176,29 @@ class _Direction:
         Args:
             table: What each vector gives the gates.
             codes: The vectors ``(n, L)``.
-            spans: Each position in turn, with the first and the last row to do.
+            spans: Each position in turn, with the rows to do.
             states: Where the states go; a row's first step goes on from the
                 position before, as it is found there.
             cell: The cell ``(n, hidden)`` that each row goes on from; used up.
             cells: Where the cells go, if they are wanted.
         """
-        size, before = self.hidden, torch.zeros_like(cell)
-        gates, shown = cell.new_empty(len(cell), 4 * size), torch.empty_like(cell)
+        before, done = torch.zeros_like(cell), slice(0)
+        gates, shown = cell.new_empty(len(cell), 4 * self.hidden), torch.empty_like(cell)
         columns, targets = codes.T.contiguous().unbind(0), states.unbind(1)
-        for at, first, end in spans:
-            part, target = slice(first, end), targets[at]
-            if first < end:
-                gate, now, seen = gates[part], cell[part], shown[part]
+        for at, part in spans:
+            if part.start < part.stop:
+                if part != done:
+                    done, gate, now, seen = part, gates[part], cell[part], shown[part]
+                    both = gate[:, : 2 * self.hidden]
+                    opened, kept, new, out = gate.chunk(4, 1)
                 torch.index_select(table, 0, columns[at][part], out=gate)
                 gate.addmm_(before[part], self._states)
-                opened, kept, out, new = gate.chunk(4, 1)
-                gate[:, : 3 * size].sigmoid_()
+                both.sigmoid_()
                 now.mul_(kept).addcmul_(opened, new.tanh_())
-                torch.mul(torch.tanh(now, out=seen), out, out=target[part])
+                torch.mul(torch.tanh(now, out=seen), out.sigmoid_(), out=targets[at][part])
                 if cells is not None:
                     cells[part, at] = now
-            before = target
+            before = targets[at]
 
 
 def can_share(model: nn.Module, encoder: Encoder, shape: Sequence[int]) -> bool:
