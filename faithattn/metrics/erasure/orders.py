@@ -24,7 +24,7 @@ class Drawn(NamedTuple):
 
     seed: int
     instances: Tensor
-    count: int
+    n_random: int
 
 
 class Ranked(NamedTuple):
@@ -147,7 +147,7 @@ def shares_of_weight(reading: Reading) -> Tensor:
 
 def _draw_keys(reading: Reading, drawn: Drawn) -> Tensor:
     """Keys of random orders, ``(B, count, L)``, exact in double precision."""
-    keys = sort_keys(drawn.seed, drawn.instances, 0, drawn.count, reading.rows.mask)
+    keys = sort_keys(drawn.seed, drawn.instances, 0, drawn.n_random, reading.rows.mask)
     return keys >> POSITION_BITS
 
 

@@ -404,6 +404,23 @@ def test_bad_options(options: dict[str, Any], kind: type[Exception], message: st
         result.summary("flow")
 
 
+def test_an_order_that_never_flips_is_later_than_random() -> None:
+    own = torch.tensor([[0.5, 0.3, 0.2]] * 40, dtype=torch.float64)
+    scores = torch.tensor([[[1.0], [-2.0], [1.0]]] * 40, dtype=torch.float64)
+    model = Replayed(own, scores, constant=(0.05,))
+    never, first = (torch.tensor([order] * 40).double() for order in ([1, 3, 2], [3, 1, 2]))
+    result = erasure_to_flip(
+        model, None, orders={"never": never, "first": first, "random": "random"},
+        renormalize=False, n_random=1, seed=0,
+    )  # fmt: skip
+    flips = result.flipped[:, 2] == 1
+    assert 0 < int(flips.sum()) < 40 and (result.flipped[:, 0] == 0).all()
+    rows = {row["order"]: row for row in result.table()}
+    # The first order flips at once; random ones do at 1 or 2 of 3 weights, or never.
+    assert rows["never"]["earlier_than_random"] == 0
+    assert rows["first"]["earlier_than_random"] == 1
+
+
 def test_scores_that_are_drawn_go_with_the_instance(monkeypatch: pytest.MonkeyPatch) -> None:
     """As random orders do: by seed and id, whatever else is in the batch."""
     monkeypatch.setitem(KINDS, "drawn", controls.random)
