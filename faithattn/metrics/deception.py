@@ -21,6 +21,8 @@ from faithattn.importance.removal.sets import Marked, Singles
 from faithattn.measures.tops import falling_ranks, first_by_rank
 from faithattn.results.deception import DeceptionResult
 
+_EVEN = 1e-5  # relative: shares this near are the same, as those of a uniform explanation
+
 
 def deception_screen(
     model: object,
@@ -109,7 +111,7 @@ def deception_screen(
         single = _largest_single(reading, removal, target, named)
     share, rival_share = (_share(scores, mask, each) for each in (named, rivals))
     even = size[:, 0].to(share.dtype) / mask.sum(1)
-    hidden = (share < even) & (effect >= min_effect) & (effect > rival_effect)
+    hidden = (share < even * (1 - _EVEN)) & (effect >= min_effect) & (effect > rival_effect)
     undefined = (share + effect + rival_effect).isnan() | (size[:, 0] == 0) | ~others.any(1)
     return DeceptionResult(
         predicted=reading.predicted,

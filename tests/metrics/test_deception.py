@@ -88,6 +88,19 @@ def test_an_honest_word_is_not() -> None:
     assert (unused.flagged == 0).all() and (unused.effect < 1e-3).all()
 
 
+@pytest.mark.parametrize("length", [9, 13, 31])
+def test_an_even_share_hides_nothing(length: int) -> None:
+    result = screen(Words(asked=-8.0, leak=1.0), texts(length=length), explanation="uniform")
+    torch.testing.assert_close(result.share, result.even_share)
+    assert (result.flagged == 0).all() and (result.effect > result.rival_effect).any()
+
+
+def test_without_other_positions_there_is_no_flag() -> None:
+    every = {"input_ids": torch.full((1, 3), NAMED)}
+    result = screen(Words(asked=0.0, leak=1.0), every, removal="mask_attention")
+    assert result.effect > 0.1 and result.flagged.isnan().all()
+
+
 def test_weights_alone_do_not_give_it_away() -> None:
     """A weight near zero can be taken away without a trace: the word must leave the encoder."""
     blind = screen(Words(asked=-8.0, leak=1.0), removal="mask_attention")
