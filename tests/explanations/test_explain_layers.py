@@ -93,6 +93,16 @@ def test_relevance_accumulates_differences(pooling: bool) -> None:
     assert (found > 0).any()
 
 
+def test_a_querys_own_start_is_no_relevance() -> None:
+    adapter, target = adapted(), torch.tensor([2, 0, 1])
+    weights, slopes = attention_of(adapter), slow_slopes(adapter, AttentionView.cls(), target)
+    whole = attention_relevance(*([each[name] for name in LAYERS] for each in (weights, slopes)))
+    expected = whole[:, 1] - torch.eye(6).double()[1]
+    view = AttentionView(LAYERS[1], query=1)
+    found = explain(adapter, IDS, kind="relevance", view=view, target=target)
+    torch.testing.assert_close(found, expected.masked_fill(IDS < 2, 0), atol=1e-7, rtol=1e-6)
+
+
 class Single(nn.Module):
     """One logit, that of class 1, or its opposite."""
 
