@@ -31,7 +31,6 @@ from faithattn import (
     adapt,
     compare_explanations,
     deception_screen,
-    leave_one_out_importance,
 )
 from faithattn.paper.data.babi import generate_babi
 from faithattn.paper.data.examples import evidence_mask
@@ -43,7 +42,7 @@ Batches: TypeAlias = Iterator[tuple[Any, Tensor, Tensor | None]]
 SIZE = 25  # texts of a batch
 ATTENTION = ("attention", "gradient_attention", "attention_gradient", "value_norm")
 LAYERS = ("rollout", "flow", "relevance")  # of models with several layers
-IMPORTANCE = ("gradient_importance", "leave_one_out")
+IMPORTANCE = ("gradient_importance", "leave_one_out", "signed_leave_one_out")
 CAPTUM = (
     "saliency",
     "input_x_gradient",
@@ -55,7 +54,6 @@ CAPTUM = (
     "lime",
 )
 CONTROLS = ("random", "position", "reversed")
-SIGNED = "signed leave_one_out"
 
 
 @dataclass(frozen=True)
@@ -157,15 +155,11 @@ def subjects(options: argparse.Namespace) -> Iterator[Subject]:
 
 def compare(subject: Subject, metrics: Sequence[str] | None) -> Comparison:
     """All explanations by all metrics, over all batches."""
-
-    def signed(model: Any, inputs: Any) -> Tensor:
-        return leave_one_out_importance(model, inputs, view=subject.view, signed=True)
-
     found = [
         compare_explanations(
             subject.model,
             inputs,
-            explanations={name: name for name in subject.explanations} | {SIGNED: signed},
+            explanations=subject.explanations,
             metrics=metrics,
             evidence=evidence,
             view=subject.view,

@@ -274,10 +274,25 @@ def test_explanation_vectors(tmp_path: Path) -> None:
     check_figure(tmp_path / "new" / "vectors.png", panels=1)
 
 
+@pytest.mark.parametrize("data", ["stories", "texts"])
+def test_erase_attention(data: str, tmp_path: Path) -> None:
+    films = tmp_path / "films.csv"
+    films.write_text("\n".join(["text,label,split", *FILMS]) + "\n", encoding="utf-8")
+    printed = run("erase_attention.py", "--quick", *([films] if data == "texts" else []))
+    assert len(re.findall(r"^## .*: test accuracy [01]\.\d+", printed, re.MULTILINE)) == 2
+    assert len(re.findall(r"^top weight .* p [\d.e-]+; Delta JS", printed, re.MULTILINE)) == 4
+    row = r"^\| (\w+) \| ([\d.]+|-) \(.* to .*\)( \| ([\d.]+|-)){5} \|$"
+    rows = re.findall(row, printed, re.MULTILINE)
+    assert len(rows) == 20
+    for name, mean, *_ in rows:
+        assert (name == "optimal" and mean == "-") or 0 < float(mean) <= 1
+
+
 def test_every_example_is_run_here() -> None:
     tested = {
         "adversary_geometry.py",
         "compare_explanations.py",
+        "erase_attention.py",
         "exact_adversaries.py",
         "explanation_vectors.py",
         "minilm_on_your_texts.py",

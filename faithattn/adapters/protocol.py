@@ -136,8 +136,9 @@ class SupportsSetRemoval(SupportsRemoval, Protocol):
     def remove_sets(self, inputs: Any, gone: Tensor) -> Any:
         """Deletes the positions ``gone`` (rows, L) bool, which may be none of a row.
 
-        A row that loses more than another is padded; columns that are padding
-        in every row are best cut.
+        A row that loses more than another is padded. Columns behind the last
+        real position of all rows are best cut; those before it keep their
+        numbers where nothing goes.
         """
         ...
 

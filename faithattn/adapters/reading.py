@@ -40,6 +40,7 @@ class Reading:
         output: How logits become outputs, never ``"auto"``.
         outputs: Probabilities (or regression outputs) ``(B, C)``, detached.
         predicted: Predicted class ``(B,)``; -1 where there is none.
+        known: What has been found out about it since, by name.
     """
 
     model: AttentionModel
@@ -49,6 +50,7 @@ class Reading:
     output: str
     outputs: Tensor
     predicted: Tensor
+    known: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     _ways: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @property

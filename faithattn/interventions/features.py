@@ -12,12 +12,12 @@ _SEED = 0
 _KEYS_BELOW = 2.0**62
 
 
-def replaced(features: Tensor, gone: Tensor, values: Tensor | float) -> Tensor:
-    """Features ``(n, L, E)`` with a number, or values ``(n, 1, E)``, put where ``gone`` (n, L)."""
-    marks = gone[:, : features.shape[1], None]
-    if isinstance(values, Tensor):
-        return torch.where(marks, values, features)
-    return features.masked_fill(marks, values)
+def replaced(features: Tensor, rows: Tensor, gone: Tensor, values: Tensor | float) -> Tensor:
+    """Rows ``(n,)`` of features with a number, or values ``(n, E)``, put where ``gone`` (n, L)."""
+    changed = features[rows]
+    index, position = gone.nonzero(as_tuple=True)
+    changed[index, position] = values[index] if isinstance(values, Tensor) else values
+    return changed
 
 
 def mean_feature(features: Tensor, mask: Tensor) -> Tensor:

@@ -19,7 +19,14 @@ from faithattn.metrics.scores.table import SCORES
 from faithattn.results.comparison.comparison import NOT_ATTENTION, Comparison
 
 Explained: TypeAlias = "Explanation | Callable[[Any, Any], Tensor]"
-EXPLANATIONS = ("attention",)
+EXPLANATIONS = (
+    "attention",
+    "gradient_attention",
+    "gradient_importance",
+    "integrated_gradients",
+    "leave_one_out",
+    "random",
+)
 
 
 def compare_explanations(
@@ -43,9 +50,11 @@ def compare_explanations(
     Args:
         model: An :class:`AttentionModel` or a plain ``nn.Module``.
         inputs: What the model takes.
-        explanations: Names that :func:`explain` knows, or a mapping from names
-            of your own to such names, to scores ``(B, L)``, or to functions
-            ``(model, inputs) -> (B, L)``.
+        explanations: Names that :func:`explain` knows, Captum's methods among
+            them, or a mapping from names of your own to such names, to scores
+            ``(B, L)``, or to functions ``(model, inputs) -> (B, L)``. The
+            default holds attention beside gradients, removal, integrated
+            gradients and random scores.
         metrics: Names, or :class:`Score` objects of your own; None takes all
             that apply.
         removal: How positions are taken away; see

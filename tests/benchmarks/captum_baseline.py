@@ -10,59 +10,151 @@ baseline. Both sides are compared before they are timed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from captum.attr import FeatureAblation
 from torch import Tensor
 
-from faithattn import leave_one_out_importance
+from faithattn import AttentionView, adapt, leave_one_out_importance
 from faithattn.importance.leave_one_out import Removal
 from faithattn.interventions.tokens import mask_token
 from faithattn.paper.models import TextClassifier
-from tests.benchmarks import data, loops
+from tests.benchmarks import data, loops, models
 from tests.benchmarks.timing import Row, compared, seconds
 
 _UNKNOWN = 4  # some word: what stands in the place of another does not matter here
-_PER_EVAL = (1, 4, 16)
+_PER_EVAL = (1, 4, 16, 64)
 _WITHIN = 2e-6
+_DEFAULT, _BEST = 1 / 3, 1.0  # of Captum's time: as called by default, and at its best
+
+Ablate = Callable[[Any, int], Tensor]  # a batch, perturbations per call
+Bare = Callable[[Any], None]
 
 
-def rows(smoke: bool) -> Iterator[Row]:
+def rows(smoke: bool) -> Iterator[Row | str]:
     """Captum by default, and at the best number of perturbations a call."""
     model = data.classifier(small=smoke)
-    batches = data.sst_like(20)[:1] if smoke else data.sst_like(20)[7:15:6]
+    repeats = 1 if smoke else 3
     ways: list[tuple[Removal, Callable[[TextClassifier, Tensor, int], Tensor]]] = [
         ("zero_embedding", _by_embeddings),
         (mask_token(_UNKNOWN), _by_ids),
     ]
-    for removal, ablate in ways:
-        yield from _rows(model, batches, removal, ablate, 1 if smoke else 3)
+    for name, batches in _batches(smoke).items():
+        for removal, ablate in ways:
+            yield from _rows(
+                f"BiLSTM, {name}",
+                lambda ids, removal=removal: leave_one_out_importance(model, ids, removal=removal),
+                lambda ids, many, ablate=ablate: ablate(model, ids, many),
+                lambda ids: _bare(model, ids),
+                (batches, removal, repeats),
+            )
+    if models.HAS_TRANSFORMERS and not smoke:
+        yield from _transformer(repeats)
+
+
+def _batches(smoke: bool) -> dict[str, list[Tensor]]:
+    """Texts as loaders give them: by length or not, many at once or each by itself."""
+    if smoke:
+        return {"32 by length": data.sst_like(20)[:1]}
+    by_length = data.sst_like(20)
+    texts = [row[row != 0] for ids in by_length for row in ids]
+    generator = torch.Generator().manual_seed(1)
+    mixed = [texts[at] for at in torch.randperm(len(texts), generator=generator).tolist()]
+    return {
+        "32 by length": by_length[7:15:6],
+        "32 mixed": [_padded(mixed[:32]), _padded(mixed[32:64])],
+        "8 by length": [_padded(texts[at : at + 8]) for at in range(40, 600, 80)],
+        "8 mixed": [_padded(mixed[at : at + 8]) for at in range(0, 56, 8)],
+        "one each": [text[None] for text in mixed[:32]],
+    }
+
+
+def _padded(texts: list[Tensor]) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
+
+
+def _transformer(repeats: int) -> Iterator[Row]:
+    """A small random BERT, by its ids: 16 texts of 12 to 24 tokens at once, and each by itself."""
+    import transformers
+
+    config = transformers.BertConfig(
+        vocab_size=2000,
+        hidden_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=512,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.BertForSequenceClassification(config).eval()
+    adapted, removal = adapt(model), mask_token(_UNKNOWN)
+    view = AttentionView("bert.encoder.layer.1.attention.self", query=0)
+    ids = models.texts(16, 24) % 1999
+    several = [{"input_ids": ids, "attention_mask": (ids != 0).long()}]
+    alone = [{key: each[row : row + 1, : int((ids[row] != 0).sum())]
+              for key, each in several[0].items()} for row in range(16)]  # fmt: skip
+
+    def output(ids: Tensor, marks: Tensor) -> Tensor:
+        return model(input_ids=ids, attention_mask=marks).logits.softmax(-1)[:, 0]
+
+    def ablate(inputs: dict[str, Tensor], many: int) -> Tensor:
+        with torch.no_grad():
+            found = FeatureAblation(output).attribute(
+                inputs["input_ids"],
+                baselines=_UNKNOWN,
+                additional_forward_args=(inputs["attention_mask"],),
+                perturbations_per_eval=many,
+            )
+        return found.abs()
+
+    def bare(inputs: dict[str, Tensor]) -> None:
+        texts = [row[row != 0] for row in inputs["input_ids"]]
+        repeated = [text for text in texts for _ in text]
+        with torch.no_grad():
+            for start in range(0, len(repeated), 128):
+                ids = _padded(repeated[start : start + 128])
+                model(input_ids=ids, attention_mask=(ids != 0).long())
+
+    for name, batches in (("16 mixed", several), ("one each", alone)):
+        yield from _rows(
+            f"small BERT, {name}",
+            lambda inputs: leave_one_out_importance(adapted, inputs, removal=removal, view=view),
+            ablate,
+            bare,
+            (batches, removal, repeats),
+        )
 
 
 def _rows(
-    model: TextClassifier,
-    batches: list[Tensor],
-    removal: Removal,
-    ablate: Callable[[TextClassifier, Tensor, int], Tensor],
-    repeats: int,
+    name: str,
+    ours: Callable[[Any], Tensor],
+    ablate: Ablate,
+    bare: Bare,
+    how: tuple[list[Any], Removal, int],
 ) -> Iterator[Row]:
-    for ids in batches:
-        _same(leave_one_out_importance(model, ids, removal=removal), ablate(model, ids, 1), ids)
+    batches, removal, repeats = how
+    for inputs in batches:
+        ids = inputs["input_ids"] if isinstance(inputs, dict) else inputs
+        _same(ours(inputs), ablate(inputs, 1), ids)
     spent = {
-        many: seconds(lambda many=many: [ablate(model, ids, many) for ids in batches])
+        many: seconds(lambda many=many: [ablate(inputs, many) for inputs in batches])
         for many in _PER_EVAL
     }
     best = min(spent, key=spent.__getitem__)
-    name = removal if isinstance(removal, str) else "mask_token"
+    called = removal if isinstance(removal, str) else "mask_token"
     for many in sorted({1, best}):
         yield compared(
-            f"leave_one_out_importance, {name}",
-            lambda: [leave_one_out_importance(model, ids, removal=removal) for ids in batches],
-            lambda many=many: [ablate(model, ids, many) for ids in batches],
+            f"leave_one_out_importance, {called}, {name}",
+            lambda: [ours(inputs) for inputs in batches],
+            lambda many=many: [ablate(inputs, many) for inputs in batches],
             repeats,
-            f"Captum, {many} per eval",
+            "Captum, 1 per eval, the default"
+            if many == 1
+            else f"Captum, {many} per eval, its best",
+            _DEFAULT if many == 1 else _BEST,
             unit="bare",
-            limit=lambda: [_bare(model, ids) for ids in batches],
+            limit=lambda: [bare(inputs) for inputs in batches],
         )
 
 

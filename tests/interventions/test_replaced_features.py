@@ -13,12 +13,14 @@ MASK = torch.tensor([[1, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 1, 1]]).bo
 
 
 def test_marked_positions_of_each_row_are_replaced() -> None:
-    features = torch.rand(2, 3, 4)
+    features, rows = torch.rand(3, 3, 4), torch.tensor([2, 0])
     gone = torch.tensor([[False, False, True], [True, True, False]])
-    changed = replaced(features, gone, torch.tensor([[[1.0]], [[2.0]]]))
-    expected = features.clone()
+    before = features.clone()
+    changed = replaced(features, rows, gone, torch.tensor([[1.0], [2.0]]).expand(2, 4))
+    expected = features[rows]
     expected[0, 2], expected[1, :2] = 1, 2
-    assert torch.equal(replaced(features, gone, 0.0), features * ~gone[..., None])
+    assert torch.equal(features, before)
+    assert torch.equal(replaced(features, rows, gone, 0.0), features[rows] * ~gone[..., None])
     assert torch.equal(changed, expected) and not torch.equal(changed, features)
 
 

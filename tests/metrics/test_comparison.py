@@ -186,7 +186,9 @@ def test_a_batch_in_which_all_fails_counts_as_undefined() -> None:
 def test_a_metric_must_give_one_number_an_instance(values: Any, reason: str) -> None:
     case = cases.make_case("bag")
     odd = Score("odd", "of another shape", True, compute=lambda _: values)
-    found = compare_explanations(case.model, case.inputs, metrics=[odd, *TAUS])
+    found = compare_explanations(
+        case.model, case.inputs, explanations=["attention"], metrics=[odd, *TAUS]
+    )
     assert set(found.values) == {("attention", name) for name in TAUS}
     assert re.search(reason, found.reasons["attention", "odd"])
 
@@ -222,7 +224,8 @@ def test_wide_numbers_stay_apart() -> None:
         Score(f"wide {n}", "large", True, compute=lambda _: -1e6 * torch.arange(5).double())
         for n in range(2)
     ]
-    text = str(compare_explanations(case.model, case.inputs, metrics=wide))
+    found = compare_explanations(case.model, case.inputs, explanations=["attention"], metrics=wide)
+    text = str(found)
     assert len(re.findall(r" -2000000\.000 \[", text)) == 2
 
 
@@ -230,20 +233,52 @@ def test_text_page_and_figure(tmp_path: Path) -> None:
     case = cases.make_case("bag")
     given = {"attention": "attention", "first": first, "broken": broken}
     caution = Score(
-        "doubtful", "ones", True, caution="it is always 1", compute=lambda _: torch.ones(5)
+        "doubtful", "ones", True, caution="It is always 1.", compute=lambda _: torch.ones(5)
     )
     found = compare_explanations(
         case.model, case.inputs, explanations=given, metrics=[*TAUS, caution]
     )
     page = found.markdown()
     assert "| attention | " in page and "| broken | failed | failed | failed |" in page
-    assert "doubtful is to be read with care: it is always 1" in page
-    assert "doubtful +" in page and "1.000 [1.000, 1.000]" in page
+    assert "To be read with care: doubtful. It is always 1." in page
+    assert "doubtful +" in page and "| 1.000 |" in page and "1.000 [1.000, 1.000]" in str(found)
     listed = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert len(listed["cells"]) == 9 and listed["cautions"] == {"doubtful": "it is always 1"}
+    assert len(listed["cells"]) == 9
+    assert set(listed["cautions"]) == {*TAUS, "doubtful"}
+    assert listed["cautions"]["doubtful"] == "It is always 1."
     assert listed["removal"] == "delete" and listed["seconds"]["broken"] >= 0
     pixels = imread(found.draw(tmp_path / "new" / "comparison.png"))
     assert pixels.shape[1] > 600 and pixels[..., :3].std() > 0.01
+
+
+def test_marks_say_what_differs_from_the_reference() -> None:
+    values = torch.arange(20.0)
+    given = {"zero": 0.0, "one": 1.0, "same": 0.0, "noisy": 0.0}
+
+    def compute(question: Question) -> Tensor:
+        noise = torch.linspace(-3, 3, 20)[torch.randperm(20, generator=torch.manual_seed(0))]
+        return values + question.explanation[0, 0] + noise * (question.explanation[0, 1] > 0)
+
+    inputs = cases.bags((4,) * 20)
+    explanations = {name: torch.full((20, 4), start) for name, start in given.items()}
+    explanations["noisy"][:, 1] = 1
+    up, down = (Score(name, name, name == "up", compute=compute) for name in ("up", "down"))
+    found = compare_explanations(
+        planted.Bag(), inputs, explanations=explanations, metrics=[up, down]
+    )
+    page = found.markdown(reference="zero")
+    assert "| zero | 9.500 | 9.500 |" in page and "| same | 9.500 | 9.500 |" in page
+    assert (
+        "| one | 10.500 \N{BLACK UP-POINTING TRIANGLE} | 10.500 \N{BLACK DOWN-POINTING TRIANGLE} |"
+        in page
+    )
+    assert "| noisy | 9.500 | 9.500 |" in page
+    assert found.markdown() == page
+    assert "\N{BLACK UP-POINTING TRIANGLE}" not in found.markdown(reference=None)
+    with pytest.raises(
+        ValueError, match="reference must be one of zero, one, same, noisy; got 'x'"
+    ):
+        found.markdown(reference="x")
 
 
 def test_a_question_shares_what_is_known() -> None:

@@ -24,8 +24,20 @@ from faithattn.adapters.inputs.belonging import (
     number_lists,
     relation,
 )
+from faithattn.adapters.inputs.columns import (
+    at_padding,
+    checked_positions,
+    kept_columns,
+    with_padding,
+)
 from faithattn.adapters.inputs.source import Path, paths
-from faithattn.adapters.inputs.structure import holds_counts, is_integer, rebuilt, remapped
+from faithattn.adapters.inputs.structure import (
+    described,
+    holds_counts,
+    is_integer,
+    rebuilt,
+    remapped,
+)
 from faithattn.errors import AdapterError
 
 _CLOSED = -1e4  # an additive mask holds 0, and less than this where attention is closed
@@ -64,12 +76,60 @@ def delete_positions(
         TypeError: If the positions are no tensor of whole numbers.
         ValueError: If a position is not there, or padding.
     """
-    positions = _checked(positions, real)
+    positions = checked_positions(positions, real)
+    gone = torch.zeros_like(real).scatter_(1, positions, True)
+    return _deleted(inputs, gone, real, ids, others, mask, None)
+
+
+def delete_sets(
+    inputs: Any,
+    gone: Tensor,
+    real: Tensor,
+    *,
+    ids: Tensor | None = None,
+    others: Sequence[Tensor] = (),
+    mask: Tensor | None = None,
+    padding: int | None = None,
+) -> Any:
+    """Deletes positions as :func:`delete_positions`, more in some rows than in others.
+
+    Rows that lose more are padded on the right, with what is at padding
+    already; where nothing is, marks say that it is padding, and ids are ``padding``.
+
+    Args:
+        inputs: A tensor, tuple or mapping.
+        gone: ``(B, L)`` bool, True at what goes.
+        real: ``(B, L)`` bool, False at padding, which is on the right.
+        ids: As in :func:`delete_positions`.
+        others: Likewise.
+        mask: Likewise.
+        padding: The padding id, if it is known.
+
+    Raises:
+        AdapterError: If a tensor may or may not belong to the positions, or
+            nothing says what it holds at padding.
+        ValueError: If what goes is padding.
+    """
+    if (gone & ~real).any():
+        raise ValueError("gone must mark real positions; got padding. Mark them by the mask.")
+    return _deleted(inputs, gone, real, ids, others, mask, padding)
+
+
+def _deleted(
+    inputs: Any,
+    gone: Tensor,
+    real: Tensor,
+    ids: Tensor | None,
+    others: Sequence[Tensor],
+    mask: Tensor | None,
+    padding: int | None,
+) -> Any:
+    """The inputs without the marked positions."""
     lists = dict(number_lists(inputs, len(real)))
     leaves = [*paths(inputs), *lists.items()]
     marks = (real,) if mask is None else (real, mask.to(real.device))
     text = find_text(leaves, marks, ids, others)
-    edit = _Edit(text, _order(positions, real), positions.shape[1])
+    edit = _Edit(text, *kept_columns(gone, real), gone.sum(1), padding)
 
     def walk(value: Any, path: Path) -> Any:
         if isinstance(value, Tensor):
@@ -87,11 +147,21 @@ def delete_positions(
 
 @dataclass(frozen=True)
 class _Edit:
-    """What is done to each tensor: the columns ``order`` (B, L') are kept, ``count`` go."""
+    """What is done to each tensor.
+
+    Attributes:
+        text: Whose positions they are.
+        order: The columns ``(B, L')`` that each row keeps.
+        blank: ``(B, L')`` bool, where they are padding that has to be made; None if nowhere.
+        count: Number ``(B,)`` of positions that go.
+        padding: The padding id, if it is known.
+    """
 
     text: Text
     order: Tensor
-    count: int
+    blank: Tensor | None
+    count: Tensor
+    padding: int | None
 
     def tensor(self, path: Path, value: Tensor) -> Tensor:
         """The tensor after the deletion; the same one where it has no part in it."""
@@ -153,15 +223,27 @@ class _Edit:
 
     def _without(self, value: Tensor, axes: tuple[int, ...]) -> Tensor:
         """The kept columns of each row along some axes."""
-        size = len(self.order)
-        value = value.expand(size, *value.shape[1:])
+        size, own = len(self.order), value is self.text.value
+        whole = value = value.expand(size, *value.shape[1:])
         for axis in axes:
             shape = [size] + [1] * (value.ndim - 1)
             shape[axis] = self.order.shape[1]
             index = self.order.to(value.device).view(shape)
             index = index.expand(*value.shape[:axis], -1, *value.shape[axis + 1 :])
             value = value.gather(axis, index)
-        return value
+        if self.blank is None:
+            return value
+        text = self.text
+        told = any(agrees(each, text.marks[:1]) for _, each in text.leaves)
+        padding = self.padding if own else None
+        unknown = own and padding is None and not told and bool(text.real.all())
+        known = None if axes != (1,) or unknown else at_padding(whole, text.real, padding)
+        if known is None:
+            raise AdapterError(
+                "inputs must tell what padding is, for rows that lose different numbers of "
+                f"positions; got {described(whole)}. Delete as many from each row."
+            )
+        return with_padding(value, self.blank, known)
 
     def _mask(self, path: Path, value: Tensor) -> Tensor:
         """A mask over pairs of positions; one that all rows share must look alike everywhere."""
@@ -171,6 +253,11 @@ class _Edit:
             return value[..., :width, :width]
         if value.ndim == 2:
             raise _undecided(path, value)
+        if self.blank is not None:
+            raise AdapterError(
+                "inputs must not hold a mask of pairs where rows lose different numbers of "
+                f"positions; got {labelled(path, value)}. Delete as many from each row."
+            )
         axes = range(max(1, value.ndim - 2), value.ndim)
         return self._without(value, tuple(axis for axis in axes if value.shape[axis] == length))
 
@@ -201,7 +288,7 @@ class _Edit:
         if holds_counts(value, counts):
             if is_disputed(text, path, value):
                 raise self._uncounted(path, value)
-            return value - self.count
+            return value - self.count.to(value).view(value.shape)
         label = bool(path) and names.is_label(path[-1])
         if label or not bool(((value >= 1) & (value <= length)).all()):
             return value
@@ -247,67 +334,3 @@ def _undecided(path: Path, value: Tensor) -> AdapterError:
         "inputs must not hold other tensors as long as the text, which deletion may or may not "
         f"have to shorten; got {labelled(path, value)}. {WAY_OUT}"
     )
-
-
-def _order(positions: Tensor, real: Tensor) -> Tensor:
-    """The columns each row keeps ``(B, L')``."""
-    size, length = real.shape
-    keep = torch.ones_like(real).scatter_(1, positions, False)
-    order = keep.nonzero()[:, 1].view(size, length - positions.shape[1])
-    left = real.gather(1, order).any(0).nonzero()
-    return order[:, : int(left[-1]) + 1] if len(left) else order
-
-
-def check_positions(positions: object) -> None:
-    """Raises for what is no tensor ``(B,)`` of whole numbers."""
-    _check_numbers(positions)
-    if positions.ndim != 1:  # type: ignore[attr-defined]
-        raise ValueError(
-            "positions must have shape (B,), one for each row; got "
-            f"{tuple(positions.shape)}. "  # type: ignore[attr-defined]
-            "Repeat rows with select() to take away several of one row."
-        )
-
-
-def _check_numbers(positions: object) -> None:
-    if not isinstance(positions, Tensor) or not is_integer(positions):
-        got = positions.dtype if isinstance(positions, Tensor) else type(positions).__name__
-        raise TypeError(
-            f"positions must be an int64 tensor; got {got}. Use torch.tensor([...]), one a row."
-        )
-
-
-def _checked(positions: Tensor, real: Tensor) -> Tensor:
-    """Positions ``(B, k)`` that can be deleted."""
-    if isinstance(positions, Tensor) and positions.ndim == 2:
-        _check_numbers(positions)
-    else:
-        check_positions(positions)
-        positions = positions[:, None]
-    size, length = real.shape
-    if len(positions) != size or ((positions < 0) | (positions >= length)).any():
-        raise ValueError(
-            f"positions must name one of {length} positions for each of {size} rows; "
-            f"got {_listed(positions)}. Choose positions where the mask is True."
-        )
-    positions = positions.to(real.device)
-    astray = ~real.gather(1, positions)
-    if astray.any():
-        row, column = astray.nonzero()[0].tolist()
-        raise ValueError(
-            f"positions must be real ones; got {int(positions[row, column])}, which is padding "
-            f"in row {row}. Choose positions where the mask is True."
-        )
-    ordered = positions.sort(1).values
-    if (ordered[:, 1:] == ordered[:, :-1]).any():
-        raise ValueError(
-            f"positions must differ within a row; got {_listed(positions)}. Name each once."
-        )
-    return positions
-
-
-def _listed(positions: Tensor) -> list[int] | list[list[int]]:
-    """Positions for messages, a plain list where there is one a row."""
-    shown: list[int] | list[list[int]]
-    shown = (positions[:, 0] if positions.shape[1] == 1 else positions).tolist()
-    return shown

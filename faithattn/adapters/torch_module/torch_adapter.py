@@ -9,7 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faithattn.adapters.inputs.deletion import check_positions, delete_positions
+from faithattn.adapters.inputs.columns import check_positions
+from faithattn.adapters.inputs.deletion import (
+    delete_positions,
+    delete_sets,
+)
 from faithattn.adapters.inputs.masks import is_tokenizer, real_positions
 from faithattn.adapters.inputs.source import tensor_at, with_special_tokens
 from faithattn.adapters.inputs.structure import is_integer, select_rows
@@ -158,25 +162,30 @@ class TorchAdapter:
             ValueError: If a position is outside the inputs, or padding.
         """
         check_positions(positions)
-        return self._without(inputs, positions)
+        return self._without(inputs, positions, delete_positions)
 
     def remove_sets(self, inputs: Any, gone: Tensor) -> Any:
-        """Deletes the positions ``gone`` (n, L) of each row, as many in every row.
+        """Deletes the positions ``gone`` (n, L) of each row.
 
         Raises:
-            AdapterError: As :meth:`remove`.
-            ValueError: If rows would lose different numbers of positions.
+            AdapterError: As :meth:`remove`; or where rows lose different
+                numbers of positions and nothing says what padding is.
         """
         counts = gone.sum(1)
-        if (counts != counts[:1]).any():
-            raise ValueError(
-                "gone must take as many positions from every row; "
-                f"got {sorted(set(counts.tolist()))}. Group rows by their number."
-            )
-        return self._without(inputs, gone.nonzero()[:, 1].view(len(gone), -1))
+        if (counts == counts[:1]).all():
+            positions = gone.nonzero()[:, 1].view(len(gone), -1)
+            return self._without(inputs, positions, delete_positions)
+        return self._without(inputs, gone, self._delete_sets)
 
-    def _without(self, inputs: Any, positions: Tensor) -> Any:
-        """The inputs without one position of each row, or without k."""
+    def _delete_sets(self, inputs: Any, gone: Tensor, real: Tensor, **known: Any) -> Any:
+        rule = self._options.mask
+        padding = getattr(rule, "pad_token_id", rule)
+        padding = padding if isinstance(padding, int) else None
+        gone = gone[:, : real.shape[1]].to(real.device)
+        return delete_sets(inputs, gone, real, padding=padding, **known)
+
+    def _without(self, inputs: Any, which: Tensor, delete: Callable[..., Any]) -> Any:
+        """The inputs without some positions, by a function that is told what they belong to."""
         inputs = with_special_tokens(inputs)
         plan = self._runner.plan
         known = [each.path for each in plan.sources.values() if each.path is not None]
@@ -196,10 +205,10 @@ class TorchAdapter:
         mask = rule(inputs) if callable(rule) and not is_tokenizer(rule) else None
         if isinstance(mask, Mapping):
             mask = mask.get(source.name)
-        shape = (len(positions), source.length)
+        shape = (len(which), source.length)
         told = mask if isinstance(mask, Tensor) and mask.shape == shape else None
         real = real_positions(rule, inputs, source, told, shape)
-        return delete_positions(inputs, positions, real, ids=ids, others=others, mask=told)
+        return delete(inputs, which, real, ids=ids, others=others, mask=told)
 
     def select(self, inputs: Any, rows: Tensor) -> Any:
         """Returns the given rows of the inputs.

@@ -41,22 +41,39 @@ def require_named_position(
     name = _name(reading)
     if name is None or name not in run.features:
         return
-    before, after = reading.run.features[name].detach()[rows], run.features[name].detach()
-    if before.shape != after.shape:
+    whole, after = reading.run.features[name].detach(), run.features[name].detach()
+    width = whole.shape[1] - reading.rows.mask.shape[1] + gone.shape[1]
+    if after.shape != (len(rows), width, whole.shape[2]):
         return
-    noise = _NOISE * before.abs().amax((1, 2), keepdim=True)
-    moved = ((after - before).abs() > noise).any(-1)
-    here = (moved & gone[:, : moved.shape[1]]).any(1)
-    astray = ((moved.any(1) | edited) & ~here).nonzero()[:, 0].tolist()
+    noise = _noise(reading, name, whole)[rows]
+    index, position = gone[:, :width].nonzero(as_tuple=True)
+    change = (after[index, position] - whole[rows[index], position]).abs().amax(-1)
+    here = torch.zeros_like(edited)
+    here[index[change > noise[index]]] = True
+    doubtful = (~here).nonzero()[:, 0]  # few: the rest of a row is looked at only there
+    if len(doubtful) == 0:
+        return
+    before = whole[rows[doubtful], :width]
+    moved = (after[doubtful] - before).abs().amax(-1) > noise[doubtful, None]
+    astray = (moved.any(1) | edited[doubtful]).nonzero()[:, 0].tolist()
     if astray:
-        first = astray[0]
-        elsewhere = moved[first].nonzero()[:, 0].tolist()[:8]
+        first = int(doubtful[astray[0]])
+        elsewhere = moved[astray[0]].nonzero()[:, 0].tolist()[:8]
         named = ", ".join(map(str, gone[first].nonzero()[:, 0].tolist()[:8]))
         raise AdapterError(
             f"{removal} must change the position that is named; got {name!r} changed at "
             f"{elsewhere or 'none'} instead of {named} in row {int(rows[first])}. "
             "Check which input the positions belong to, or use another removal."
         )
+
+
+def _noise(reading: Reading, name: str, feature: Tensor) -> Tensor:
+    """What counts as no change of each row ``(B,)``: a share of its largest feature."""
+    key = f"noise of {name}"
+    if key not in reading.known:
+        reading.known[key] = _NOISE * feature.abs().amax((1, 2))
+    noise: Tensor = reading.known[key]
+    return noise
 
 
 def fits(feature: Tensor, mask: Tensor) -> bool:

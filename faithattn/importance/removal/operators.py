@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from faithattn.errors import AdapterError
 from faithattn.importance.removal.changes import logits_of
 from faithattn.importance.removal.guard import fits, ids_that_changed, require_named_position
 from faithattn.importance.removal.naming import HidesSets, InputRemoval, name_of
+from faithattn.importance.removal.padding import cut, mixes
 from faithattn.interventions.features import DRAWS, donors, mean_feature, replaced
 from faithattn.interventions.tokens import mask_token
 
@@ -31,6 +33,7 @@ class Operator:
         undefined: ``(B,)`` bool, rows of which nothing can be removed.
         all_may_go: Whether something can be said where every position goes.
         alike: Whether the sets that run together must be of one size.
+        mixes: Finds out whether they need not be, after all; None if they must.
         shortens: Whether rows get shorter.
     """
 
@@ -38,6 +41,7 @@ class Operator:
     undefined: Tensor
     all_may_go: bool = True
     alike: bool = False
+    mixes: Callable[[], bool] | None = None
     shortens: bool = False
 
 
@@ -52,12 +56,12 @@ def _of_inputs(reading: Reading, removal: InputRemoval) -> Operator:
     """Runs the inputs again as a function changes them."""
 
     def logits(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
-        before = select(reading.model, reading.inputs, rows)
-        after = _changed(removal, before, gone)
+        before, width = cut(reading, rows)
+        after = _changed(removal, before, gone[:, :width])
         run = reading.model.run(after)
         found = logits_of(reading, run, len(rows))
         edited = ids_that_changed(before, after, len(rows)).to(rows.device)
-        require_named_position(reading, run, (rows, gone), edited, name_of(removal))
+        require_named_position(reading, run, (rows, gone[:, :width]), edited, name_of(removal))
         yield found
 
     return Operator(logits, _none(reading), alike=not isinstance(removal, HidesSets))
@@ -90,8 +94,15 @@ def _delete(reading: Reading) -> Operator:
                 inputs = model.remove(inputs, positions)
         yield logits_of(reading, reading.model.run(inputs), len(rows))
 
-    alike = isinstance(model, TorchAdapter) or not isinstance(model, SupportsSetRemoval)
-    return Operator(logits, _none(reading), all_may_go=False, alike=alike, shortens=True)
+    adapted = isinstance(model, TorchAdapter)
+    return Operator(
+        logits,
+        _none(reading),
+        all_may_go=False,
+        alike=adapted or not isinstance(model, SupportsSetRemoval),
+        mixes=partial(mixes, reading) if adapted else None,
+        shortens=True,
+    )
 
 
 def _mask_token(reading: Reading) -> Operator:
@@ -110,7 +121,7 @@ def _zero_embedding(reading: Reading) -> Operator:
     name, feature = explained_feature(reading)
 
     def logits(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
-        yield run_with(reading, name, rows, replaced(feature[rows], gone, 0.0))
+        yield run_with(reading, name, rows, replaced(feature, rows, gone, 0.0))
 
     return Operator(logits, _none(reading))
 
@@ -122,7 +133,7 @@ def _mean_embedding(reading: Reading) -> Operator:
     mean = mean_feature(feature, mask[:, : feature.shape[1]])
 
     def logits(rows: Tensor, gone: Tensor) -> Iterator[Tensor]:
-        yield run_with(reading, name, rows, replaced(feature[rows], gone, mean[rows][:, None]))
+        yield run_with(reading, name, rows, replaced(feature, rows, gone, mean[rows]))
 
     # A single position is its own mean, which says nothing about it.
     return Operator(logits, mask.sum(-1) == 1)
@@ -146,8 +157,10 @@ def _resample(reading: Reading) -> Operator:
 
 def run_with(reading: Reading, name: str, rows: Tensor, changed: Tensor) -> Tensor:
     """Logits ``(n, C)`` of rows ``(n,)`` with a feature ``(n, L, E)`` in the place of their own."""
-    inputs = select(reading.model, reading.inputs, rows)
-    return logits_of(reading, reading.model.run(inputs, features={name: changed}), len(rows))
+    inputs, width = cut(reading, rows)
+    left = changed.shape[1] - reading.rows.mask.shape[1] + width
+    run = reading.model.run(inputs, features={name: changed[:, :left]})
+    return logits_of(reading, run, len(rows))
 
 
 def explained_feature(reading: Reading) -> tuple[str, Tensor]:

@@ -21,6 +21,7 @@ Reduce = Callable[[Tensor, Tensor], Tensor]  # logits (..., n, C) of rows (n,) t
 # Rows per forward pass over changed inputs: past this a recurrent encoder
 # gains nothing, and its working set leaves the cache (measured: 64 to 512).
 _MOST_ROWS = 128
+_FEW = 2  # sizes of sets that run apart at no more than it takes to find out otherwise
 
 
 def removed_outputs(
@@ -100,7 +101,9 @@ def _run_again(
     lengths = lengths - sizes if operator.shortens else lengths
     wanted = wanted[lengths[wanted].argsort(stable=True)]
     step = rows_at_once(reading)
-    for part in _parts(wanted, sizes, step, operator.alike):
+    several = operator.alike and len(sizes[wanted].bincount().nonzero()) > _FEW
+    alike = operator.alike and not (several and operator.mixes is not None and operator.mixes())
+    for part in _parts(wanted, sizes, step, alike):
         rows = sets.rows[part]
         total, draws = torch.zeros((), dtype=values.dtype, device=values.device), 0
         for logits in operator.logits(rows, sets.gone(part)):
@@ -120,12 +123,12 @@ def _parts(wanted: Tensor, sizes: Tensor, step: int, alike: bool) -> Iterator[Te
             yield group[first:last]
 
 
-def rows_at_once(reading: Reading) -> int:
+def rows_at_once(reading: Reading, *, times: int = 1) -> int:
     """Rows of one pass, few enough for the budget, by what the reading's own run holds of each."""
     run, size = reading.run, len(reading.outputs)
     features = sum(each.numel() for each in run.features.values()) or reading.rows.mask.numel() * 64
     weights = sum(each.numel() for each in run.attention.values())
-    elements = (8 * features + 2 * weights + 4 * run.logits.numel()) // size
+    elements = times * (8 * features + 2 * weights + 4 * run.logits.numel()) // size
     return min(_MOST_ROWS, chunk_size(elements, bytes_per_element=run.logits.element_size()))
 
 

@@ -130,7 +130,8 @@ def _mean_drops(
     numbers = torch.arange(len(rows), device=rows.device) % count
     total = whole.new_full((len(mask), 2), torch.nan)
     total[rows] = 0
-    for first, last in spans(len(rows), max(1, rows_at_once(reading) // 2)):
+    # Random numbers take as much as a pass, and every row runs twice.
+    for first, last in spans(len(rows), max(1, rows_at_once(reading, times=2) // 2)):
         part, draw = rows[first:last], numbers[first:last]
         shares = element_shares(seed, ids[part], draw, mask[part][:, :length], width)
         kept = shares < keep[part][:, :length, None]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from faithattn.importance.removal.changes import watched_class
+from faithattn.metrics.attribution.infidelity import infidelity
 from faithattn.metrics.removal.bounds import normalized_aopc
 from faithattn.metrics.removal.curves import FRACTIONS, curves_of
 from faithattn.metrics.removal.soft import soft_removal
@@ -60,6 +61,19 @@ def soft_comprehensiveness(question: Question) -> Tensor:
 def soft_sufficiency(question: Question) -> Tensor:
     """What is kept when elements stay the likelier the more important they are, ``(B,)``."""
     return _soft(question).sufficiency
+
+
+def misfit(question: Question) -> Tensor:
+    """Captum's infidelity, scores scaled to fit best, ``(B,)``."""
+    return infidelity(
+        question.model,
+        question.inputs,
+        explanation=question.scores,
+        target=question.target,
+        view=question.view,
+        seed=question.seed,
+        instances=question.instances,
+    ).infidelity
 
 
 def _curves(question: Question) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ class Column:
         kind: ``"faithfulness"``, or ``"plausibility"``: agreement with people.
         attention_only: Whether it changes the attention itself, and so says
             nothing about other scores of the positions.
-        caution: Where its calibration found it wanting; empty if nowhere.
+        caution: Where its calibration found it wanting, a sentence; empty if nowhere.
         share: Whether its values are 0 and 1, whose mean has Wilson's interval.
     """
 
@@ -137,9 +137,25 @@ class Comparison:
             "cautions": {each.name: each.caution for each in self.columns if each.caution},
         }
 
-    def markdown(self) -> str:
-        """The table as a page, faithfulness and plausibility apart."""
-        return page(self)
+    def markdown(self, *, reference: str | None = "") -> str:
+        """The means as a page, faithfulness and plausibility apart.
+
+        Args:
+            reference: The explanation that the others are marked against,
+                where they differ from it; by default the first. None marks
+                nothing.
+
+        Raises:
+            ValueError: If there is no such explanation.
+        """
+        if reference == "":
+            reference = self.explanations[0]
+        if reference is not None and reference not in self.explanations:
+            raise ValueError(
+                f"reference must be one of {', '.join(self.explanations)}; got {reference!r}. "
+                "Pass None for no marks."
+            )
+        return page(self, reference)
 
     def draw(self, path: str | Path) -> Path:
         """Draws one panel a metric, a point with its 95 % interval an explanation.

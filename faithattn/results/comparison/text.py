@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from faithattn.results.comparison.comparison import Column, Comparison
 
 _COLUMNS = 4  # side by side on a terminal
-_WIDTH = 26
+_WIDTH = 28
+_BETTER, _WORSE = "\N{BLACK UP-POINTING TRIANGLE}", "\N{BLACK DOWN-POINTING TRIANGLE}"
 _HEADINGS = {
     "faithfulness": "Faithfulness: what the model does",
     "plausibility": "Plausibility: agreement with people, which says nothing of the model",
@@ -38,24 +39,27 @@ def grid(comparison: Comparison) -> Iterator[str]:
             yield ""
 
 
-def notes(comparison: Comparison) -> Iterator[str]:
+def notes(comparison: Comparison, *, intervals: bool = True) -> Iterator[str]:
     """What a reader must know beside the table."""
+    what = "mean [95 % interval]" if intervals else "means"
     yield (
         f"{comparison.size} instances, attention: {comparison.view}, removal: "
-        f"{comparison.removal}. + larger, - smaller is more faithful; mean [95 % interval]; "
-        "?n: n undefined."
+        f"{comparison.removal}. + larger, - smaller is more faithful; {what}; ?n: n undefined."
     )
+    cautions: dict[str, list[str]] = {}
     for column in comparison.columns:
         if column.caution:
-            yield f"{column.name} is to be read with care: {column.caution}."
+            cautions.setdefault(column.caution, []).append(column.name)
+    for caution, names in cautions.items():
+        yield f"To be read with care: {', '.join(names)}. {caution}"
     for reason, cells in _reasons(comparison).items():
         yield f"no value for {', '.join(cells)}: {reason}"
     times = (f"{name} {spent:.2f} s" for name, spent in comparison.seconds.items())
     yield "time: " + ", ".join(times)
 
 
-def page(comparison: Comparison) -> str:
-    """The table as Markdown."""
+def page(comparison: Comparison, reference: str | None) -> str:
+    """The means as Markdown, marked where they differ from those of another explanation."""
     lines = []
     for kind, heading in _HEADINGS.items():
         columns = [each for each in comparison.columns if each.kind == kind]
@@ -65,9 +69,17 @@ def page(comparison: Comparison) -> str:
         lines += [_row(["explanation", *(_head(each) for each in columns)])]
         lines += [_row(["---", *("--:" for _ in columns)])]
         for name in comparison.explanations:
-            lines.append(_row([name, *(_cell(comparison, name, each) for each in columns)]))
+            cells = (_marked(comparison, name, each, reference) for each in columns)
+            lines.append(_row([name, *cells]))
         lines.append("")
-    return "\n".join([*lines, *(f"- {_plain(note)}" for note in notes(comparison)), ""])
+    said = list(notes(comparison, intervals=False))
+    if reference is not None:
+        said.insert(
+            1,
+            f"{_BETTER} more, {_WORSE} less faithful (or plausible) than {reference} on the same "
+            "instances: 95 % interval of the paired difference, one cell at a time.",
+        )
+    return "\n".join([*lines, *(f"- {_plain(note)}" for note in said), ""])
 
 
 def _head(column: Column) -> str:
@@ -82,7 +94,29 @@ def _cell(comparison: Comparison, name: str, column: Column) -> str:
     unknown = f" ?{found.undefined}" if found.undefined else ""
     if found.undefined == found.n:
         return "undefined"
-    return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]{unknown}"
+    return f"{_number(found.mean)} [{_number(found.low)}, {_number(found.high)}]{unknown}"
+
+
+def _number(value: float) -> str:
+    """Three digits, also of what is small."""
+    return f"{value:.1e}" if 0 < abs(value) < 5e-4 else f"{value:.3f}"
+
+
+def _marked(comparison: Comparison, name: str, column: Column, reference: str | None) -> str:
+    """A mean, and whether it is better or worse than that of the reference."""
+    cell = (name, column.name)
+    if cell not in comparison.values:
+        return "failed" if cell in comparison.failures else ""
+    found = comparison.statistics(*cell)
+    unknown = f" ?{found.undefined}" if found.undefined else ""
+    if found.undefined == found.n:
+        return "undefined"
+    text = _number(found.mean)
+    if reference not in (None, name) and (reference, column.name) in comparison.values:
+        apart = comparison.difference(*cell, reference=str(reference))
+        if apart.low > 0 or apart.high < 0:
+            text += f" {_BETTER if (apart.low > 0) == column.larger_is_faithful else _WORSE}"
+    return text + unknown
 
 
 def _reasons(comparison: Comparison) -> dict[str, list[str]]:
