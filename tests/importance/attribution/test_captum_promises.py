@@ -115,6 +115,21 @@ def test_model_and_global_states_stay_as_they_were(method: str) -> None:
     assert random.getstate() == states[1]
 
 
+@pytest.mark.parametrize("method", ["gradient_shap", "lime"])
+def test_no_device_but_that_of_the_model_is_seeded(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_seed: int) -> None:
+        pytest.fail("the random state of other devices is not given back")
+
+    for module in (torch.cuda, torch.mps, torch.xpu):
+        for name in ("manual_seed", "manual_seed_all"):
+            monkeypatch.setattr(module, name, refused, raising=False)
+    case, before = make_case("bag"), torch.get_rng_state()
+    importance(case, case.inputs, method)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_an_error_in_the_midst_leaves_no_hooks_and_no_attributes() -> None:
     class Breaking(Rectified):
         runs = 0
