@@ -47,6 +47,7 @@ def mixes(reading: Reading) -> bool:
 
     They are padded then, so it is tried on one row, once: without half of its
     positions it must not feel what it is padded with beside itself without one.
+    Where some row cannot be padded, as with padding on the left, none are.
     """
     known = reading.known
     if "mixes" not in known:
@@ -65,12 +66,22 @@ def _mixed(reading: Reading) -> bool:
     gone[0, positions[:1]] = True
     gone[1, positions[: max(2, len(positions) // 2)]] = True
     try:
+        _edit_all(reading, gone[1], row)
         both = model.remove_sets(select(model, reading.inputs, row.repeat(2)), gone)
         alone = model.remove_sets(select(model, reading.inputs, row), gone[1:])
         logits = [model.run(each).logits for each in (both, alone)]
     except (AdapterError, TypeError, ValueError):  # nothing says what padding is
         return False
     return len(logits[0]) == 2 and _same(logits[0][1:], logits[1])
+
+
+def _edit_all(reading: Reading, gone: Tensor, row: Tensor) -> None:
+    """Edits every row beside one that loses more: what other rows hold may not allow it."""
+    mask = reading.rows.mask
+    first = mask & (mask.cumsum(1) == 1) & (mask.sum(1, keepdim=True) > 1)
+    rows = torch.cat([torch.arange(len(mask), device=row.device), row])
+    inputs = select(reading.model, reading.inputs, rows)
+    reading.model.remove_sets(inputs, torch.cat([first, gone[None]]))  # type: ignore[attr-defined]
 
 
 def _same(logits: Tensor, others: Tensor) -> bool:
