@@ -20,13 +20,16 @@ from faithattn import (
     Score,
     adversarial_attention,
     compare_explanations,
+    erasure_to_flip,
     faithfulness_violation,
     gradient_correlation,
     gradient_importance,
     leave_one_out_importance,
     loo_correlation,
     permutation_test,
+    polarity_agreement,
     rank_correlation,
+    single_weight_erasure,
 )
 from faithattn.statistics import describe
 
@@ -42,7 +45,13 @@ def first(model: Any, inputs: Any) -> Tensor:
 
 def test_cells_of_the_attention_are_what_the_metrics_give_alone() -> None:
     case = cases.make_case("text-bilstm-additive")
-    found = compare_explanations(case.model, case.inputs, metrics=[*TAUS, *ATTENTION], seed=3)
+    erasure = ["single_weight_erasure", "erasure_to_flip"]
+    signs = ["faithfulness_violation", "polarity_agreement"]
+    found = compare_explanations(
+        case.model, case.inputs, metrics=[*TAUS, *ATTENTION, *erasure, *signs], seed=3
+    )
+    flips = erasure_to_flip(case.model, case.inputs, orders="attention")
+    assert flips.fraction.isnan().any() and not flips.censored.isnan().any()
     alone = {
         "gradient_correlation": gradient_correlation(case.model, case.inputs).statistic,
         "loo_correlation": loo_correlation(case.model, case.inputs).statistic,
@@ -50,12 +59,47 @@ def test_cells_of_the_attention_are_what_the_metrics_give_alone() -> None:
         "adversarial_attention": adversarial_attention(
             case.model, case.inputs, n_adversaries=1, seed=3
         ).max_jsd,
+        "single_weight_erasure": single_weight_erasure(
+            case.model, case.inputs, n_random=None
+        ).delta_change,
+        "erasure_to_flip": flips.censored[:, 0],
+        "faithfulness_violation": faithfulness_violation(case.model, case.inputs).violated,
+        "polarity_agreement": polarity_agreement(case.model, case.inputs).weighted,
     }
     for name, values in alone.items():
         torch.testing.assert_close(
             found.values["attention", name], values, equal_nan=True, rtol=0, atol=1e-12
         )
-        assert found.statistics("attention", name) == describe(values.numpy())
+        if name != "faithfulness_violation":  # a share has another interval
+            assert found.statistics("attention", name) == describe(values.numpy())
+
+
+def test_near_ties_are_ties_as_in_the_metric_alone() -> None:
+    """Repeated words, whose effects differ by the noise of single precision."""
+    model = cases.make_text("average").float()
+    ids = torch.tensor([[2, 5, 6, 5, 7, 6, 8, 5, 3], [2, 9, 9, 4, 9, 4, 7, 4, 3]])
+    found = compare_explanations(model, ids, metrics=["loo_correlation"])
+    alone = loo_correlation(model, ids)
+    assert torch.equal(found.values["attention", "loo_correlation"], alone.statistic)
+    exact = loo_correlation(model, ids, tie_tolerance=0).statistic
+    assert not torch.equal(exact, alone.statistic)
+
+
+def test_each_metric_points_the_way_it_says() -> None:
+    """What positions do, against the same with the opposite sign."""
+    case = cases.make_case("text-bilstm-additive")
+    effects = leave_one_out_importance(case.model, case.inputs, signed=True)
+    found = compare_explanations(
+        case.model, case.inputs, explanations={"true": effects, "false": -effects}
+    )
+    seen = set()
+    blind = {"gradient_correlation", "loo_correlation", "infidelity"}  # to the sign
+    for column in found.columns:
+        if ("true", column.name) in found.values and column.name not in blind:
+            gain = found.difference("true", column.name, reference="false").mean
+            assert (gain > 0) == column.larger_is_faithful and gain != 0, column.name
+            seen.add(column.name)
+    assert len(seen) >= 9
 
 
 def test_scores_and_functions_of_ones_own_are_judged_alike() -> None:
