@@ -161,7 +161,7 @@ def compare(subject: Subject, metrics: Sequence[str] | None) -> Comparison:
             inputs,
             explanations=subject.explanations,
             metrics=metrics,
-            evidence=evidence,
+            rationale=evidence,
             view=subject.view,
             instances=instances,
         )

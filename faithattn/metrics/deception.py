@@ -101,7 +101,9 @@ def deception_screen(
     _check_effect(min_effect)
     with torch.no_grad():
         reading = read(model, inputs, view, replay=expected_replays(name))
-        scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
+        scores = scores_of(
+            reading, explanation, target=target, seed=seed, instances=instances, removal=removal
+        )
         mask = reading.rows.mask
         named = _named(reading, positions, tokens) & mask
         others = mask & ~named

@@ -29,6 +29,8 @@ from faithattn import (
     permutation_test,
     polarity_agreement,
     rank_correlation,
+    rationale_mask,
+    removal_curves,
     single_weight_erasure,
 )
 from faithattn.statistics import describe
@@ -291,6 +293,7 @@ def test_text_page_and_figure(tmp_path: Path) -> None:
     assert set(listed["cautions"]) == {*TAUS, "doubtful"}
     assert listed["cautions"]["doubtful"] == "It is always 1."
     assert listed["removal"] == "delete" and listed["seconds"]["broken"] >= 0
+    assert set(listed["metric_seconds"]) == {*TAUS, "doubtful"}
     pixels = imread(found.draw(tmp_path / "new" / "comparison.png"))
     assert pixels.shape[1] > 600 and pixels[..., :3].std() > 0.01
 
@@ -340,10 +343,11 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"metrics": ["tau"]}, ValueError, "metrics must be among gradient_correlation, .* got 'tau'"),
     ({"metrics": "loo_correlation"}, TypeError, "metrics must be several names or scores"),
     ({"metrics": []}, TypeError, "metrics must be several"),
+    ({"metrics": TAUS * 2}, ValueError, "named once each; got 'gradient_correlation' twice"),
     ({"removal": "eat"}, ValueError, "removal must be one of"),
     ({"view": 3}, TypeError, "view must be an AttentionView"),
-    ({"evidence": torch.ones(5, 7)}, TypeError, "evidence must be boolean"),
-    ({"evidence": torch.ones(5, 3) > 0}, ValueError, "evidence must have the shape of the mask"),
+    ({"rationale": torch.ones(5, 7)}, TypeError, "rationale must be boolean"),
+    ({"rationale": torch.ones(5, 3) > 0}, ValueError, "rationale must have the shape of the mask"),
 ]
 
 
@@ -352,3 +356,38 @@ def test_bad_input(options: dict[str, Any], error: type[Exception], text: str) -
     case = cases.make_case("bag")
     with pytest.raises(error, match=text):
         compare_explanations(case.model, case.inputs, **options)
+
+
+def test_a_rationale_may_be_spans() -> None:
+    case = cases.make_case("bag")
+    spans = [[(0, 2)], [1], [(2, 5)], [0], []]
+    flags = rationale_mask(spans, (5, 7))
+    found = [
+        compare_explanations(
+            case.model,
+            case.inputs,
+            explanations=["attention"],
+            metrics=["average_precision", "token_f1"],
+            rationale=each,
+        )
+        for each in (spans, flags)
+    ]
+    assert found[0].statistics("attention", "average_precision").undefined == 1
+    for cell, values in found[0].values.items():
+        torch.testing.assert_close(found[1].values[cell], values, equal_nan=True)
+    with pytest.raises(ValueError, match="rationale must have a list for each instance, 5 in all"):
+        compare_explanations(case.model, case.inputs, rationale=spans[:2])
+
+
+def test_leave_one_out_as_an_explanation_goes_by_the_removal_of_the_metric() -> None:
+    model, inputs = planted.faithful()
+    for kind in ("leave_one_out", "signed_leave_one_out"):
+        options = {"explanation": kind, "removal": "mask_attention", "target": 0}
+        effects = leave_one_out_importance(
+            model, inputs, removal="mask_attention", target=0, signed=kind.startswith("signed")
+        )
+        for function in (faithfulness_violation, polarity_agreement, removal_curves):
+            named = function(model, inputs, **options)
+            given = function(model, inputs, **{**options, "explanation": effects})
+            for one, other in zip(named.records(), given.records(), strict=True):
+                assert one == pytest.approx(other, nan_ok=True)

@@ -80,7 +80,9 @@ def removal_agreement(
     names, shares = _check_removals(removals), check_fractions(fractions)
     with torch.no_grad():
         reading = read(model, inputs, view, replay=sum(map(expected_replays, names)))
-    scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
+    scores = scores_of(
+        reading, explanation, target=target, seed=seed, instances=instances, removal=removals[0]
+    )
     classes = watched_class(reading, target)
     with torch.no_grad():
         importance = torch.stack([leave_one_out_of(reading, each, target) for each in removals], 1)

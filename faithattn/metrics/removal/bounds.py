@@ -92,7 +92,9 @@ def normalized_aopc(
     width = require_count("width", width)
     with torch.no_grad():
         reading = read(model, inputs, view, replay=2 * expected_replays(name))
-    scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
+    scores = scores_of(
+        reading, explanation, target=target, seed=seed, instances=instances, removal=removal
+    )
     classes = watched_class(reading, target)
     with torch.no_grad():
         drop = _drop_from(reading, removal, classes)

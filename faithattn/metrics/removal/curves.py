@@ -103,7 +103,9 @@ def removal_curves(
     steps = None if steps is None else require_count("steps", steps, least=0)
     with torch.no_grad():
         reading = read(model, inputs, view, replay=2 * expected_replays(name))
-    scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
+    scores = scores_of(
+        reading, explanation, target=target, seed=seed, instances=instances, removal=removal
+    )
     classes = watched_class(reading, target)
     with torch.no_grad():
         found = curves_of(reading, scores, classes, removal, shares, steps)

@@ -54,7 +54,9 @@ class Comparison:
         columns: The metrics.
         values: Values ``(N,)`` by explanation and metric; nan where undefined.
         reasons: Why a cell, ``(explanation, metric)``, is missing.
-        seconds: Time that each explanation, and each metric for all of them, took.
+        seconds: Time that each explanation took.
+        metric_seconds: Time that each metric took for all of them; what several
+            share counts for the first.
         view: The attention that was meant.
         removal: How positions were taken away.
         scores: The scores ``(B, L)`` of each explanation, a tensor a batch.
@@ -78,6 +80,7 @@ class Comparison:
     values: Mapping[tuple[str, str], Tensor]
     reasons: Mapping[tuple[str, str], str]
     seconds: Mapping[str, float]
+    metric_seconds: Mapping[str, float]
     view: str
     removal: str
     scores: Mapping[str, tuple[Tensor, ...]] = field(repr=False, kw_only=True)
@@ -134,6 +137,7 @@ class Comparison:
             "removal": self.removal,
             "cells": self.records(),
             "seconds": dict(self.seconds),
+            "metric_seconds": dict(self.metric_seconds),
             "cautions": {each.name: each.caution for each in self.columns if each.caution},
         }
 
@@ -191,16 +195,13 @@ class Comparison:
                         f"and {getattr(each, name)!r}. Join only batches of one comparison."
                     )
         cells = list(dict.fromkeys(cell for each in comparisons for cell in each.values))
-        seconds = {
-            name: sum(each.seconds.get(name, 0.0) for each in comparisons)
-            for name in dict.fromkeys(name for each in comparisons for name in each.seconds)
-        }
         return cls(
             first.explanations,
             first.columns,
             {cell: torch.cat([each._or_nan(cell) for each in comparisons]) for cell in cells},
             {cell: why for each in comparisons for cell, why in each.reasons.items()},
-            seconds,
+            _total([each.seconds for each in comparisons]),
+            _total([each.metric_seconds for each in comparisons]),
             first.view,
             first.removal,
             scores={
@@ -232,3 +233,8 @@ def _described(values: Tensor, *, share: bool) -> Statistics:
         return found
     low, high = share_interval(values)
     return replace(found, low=low, high=high)
+
+
+def _total(times: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Times of several batches added up by name; all have the same names."""
+    return {name: sum(each[name] for each in times) for name in times[0]}
