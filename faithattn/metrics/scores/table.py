@@ -108,7 +108,13 @@ _ALL = (
         caution=_SCORES,
         compute=removals.soft_sufficiency,
     ),
-    Score("infidelity", "infidelity to removed subsets", _DOWN, compute=removals.misfit),
+    Score(
+        "infidelity",
+        "infidelity to removed subsets",
+        _DOWN,
+        caution=_DEPTH,
+        compute=removals.misfit,
+    ),
     Score(
         "faithfulness_violation",
         "share of violations",
