@@ -391,3 +391,18 @@ def test_leave_one_out_as_an_explanation_goes_by_the_removal_of_the_metric() -> 
             given = function(model, inputs, **{**options, "explanation": effects})
             for one, other in zip(named.records(), given.records(), strict=True):
                 assert one == pytest.approx(other, nan_ok=True)
+
+
+def test_some_rows_and_columns() -> None:
+    case = cases.make_case("bag")
+    given = {"attention": "attention", "first": first, "broken": broken}
+    found = compare_explanations(case.model, case.inputs, explanations=given, metrics=TAUS)
+    some = found.select(explanations=["first", "broken"], metrics=TAUS[1:])
+    assert (some.explanations, some.size) == (("first", "broken"), found.size)
+    assert set(some.values) == {("first", TAUS[1])} and set(some.reasons) == {("broken", TAUS[1])}
+    assert set(some.seconds) == {"first", "broken"} and set(some.metric_seconds) == {TAUS[1]}
+    assert set(some.scores) == {"first"} and "| attention |" not in some.markdown()
+    assert found.select().records() == found.records()
+    for options in ({"metrics": ["tau"]}, {"explanations": "first"}, {"metrics": []}):
+        with pytest.raises(ValueError, match="must be some of "):
+            found.select(**options)

@@ -116,6 +116,36 @@ class Comparison:
         apart = self.values[explanation, metric] - self.values[reference, metric]
         return describe(apart.double().numpy())
 
+    def select(
+        self, *, explanations: Sequence[str] | None = None, metrics: Sequence[str] | None = None
+    ) -> Comparison:
+        """Some of its rows and columns, in the order asked for, such as for a picture.
+
+        Args:
+            explanations: Names of rows; None for all.
+            metrics: Names of columns; None for all.
+
+        Raises:
+            ValueError: If there is no such row or column.
+        """
+        columns = {each.name: each for each in self.columns}
+        rows = _asked_for("explanations", explanations, self.explanations)
+        names = _asked_for("metrics", metrics, tuple(columns))
+
+        def kept(cells: Mapping[tuple[str, str], Any]) -> dict[tuple[str, str], Any]:
+            return {cell: cells[cell] for cell in cells if cell[0] in rows and cell[1] in names}
+
+        return replace(
+            self,
+            explanations=rows,
+            columns=tuple(columns[name] for name in names),
+            values=kept(self.values),
+            reasons=kept(self.reasons),
+            seconds={name: self.seconds[name] for name in rows},
+            metric_seconds={name: self.metric_seconds[name] for name in names},
+            scores={name: self.scores[name] for name in rows if name in self.scores},
+        )
+
     def records(self) -> list[dict[str, Any]]:
         """One row a cell: mean, interval, counts, time; None where there is no number."""
         rows = []
@@ -233,6 +263,21 @@ def _described(values: Tensor, *, share: bool) -> Statistics:
         return found
     low, high = share_interval(values)
     return replace(found, low=low, high=high)
+
+
+def _asked_for(
+    argument: str, names: Sequence[str] | None, known: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The names that are asked for, each of which must be known."""
+    if names is None:
+        return known
+    unknown = [name for name in names if name not in known]
+    if isinstance(names, str) or unknown or not names:
+        got = unknown[0] if unknown else names
+        raise ValueError(
+            f"{argument} must be some of {', '.join(known)}; got {got!r}. Leave it out for all."
+        )
+    return tuple(names)
 
 
 def _total(times: Sequence[Mapping[str, float]]) -> dict[str, float]:
