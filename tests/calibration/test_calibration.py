@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -228,8 +229,15 @@ def test_bad_input() -> None:
     ):
         with pytest.raises(ValueError, match=said):
             calibrate(**options)
-    with pytest.raises(TypeError, match="metrics must be names or Score objects; got int"):
-        calibrate([3])
+    wrong: tuple[dict[str, Any], ...] = ({"metrics": [3]}, {"metrics": 3})
+    for options in wrong:
+        with pytest.raises(TypeError, match="metrics must be names or Score objects; got int"):
+            calibrate(**options)
+    for options in ({"lengths": 6}, {"sizes": "12"}, {"contrasts": 0.3}, {"contrasts": "a"}):
+        with pytest.raises(TypeError, match=f"{next(iter(options))} must be a sequence of numbers"):
+            calibrate(**options)
+    with pytest.raises(TypeError, match="contrasts must be numbers; got"):
+        calibrate(contrasts=("a",))  # type: ignore[arg-type]
     plausible = Score("iou", "overlap", True, "plausibility", compute=oracle)
     with pytest.raises(ValueError, match="metrics must measure faithfulness; got 'iou'"):
         calibrate([plausible])

@@ -259,7 +259,12 @@ def _chosen(metrics: Iterable[str | Score] | None) -> list[Score]:
     if metrics is None:
         usual = [score for score in SCORES.values() if score.by_default]
         return [score for score in usual if score.kind == "faithfulness"]
-    asked = [metrics] if isinstance(metrics, str | Score) else list(metrics)
+    asked = [metrics] if isinstance(metrics, str | Score) else metrics
+    if not isinstance(asked, Iterable):
+        raise TypeError(
+            f"metrics must be names or Score objects; got {type(metrics).__name__}. "
+            f"Names are {', '.join(_names())}."
+        )
     found: dict[str, Score] = {}
     for each in asked:
         if not isinstance(each, str | Score):
@@ -289,13 +294,22 @@ def _names() -> list[str]:
 
 def _counts(name: str, values: Sequence[int], *, least: int = 1) -> tuple[int, ...]:
     """Several whole numbers, ascending, each once."""
+    _require_several(name, values)
     counts = sorted({require_count(name, value, least=least) for value in values})
     if not counts:
         raise ValueError(f"{name} must hold a number; got none. Pass one or more.")
     return tuple(counts)
 
 
+def _require_several(name: str, values: object) -> None:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a sequence of numbers; got {values!r}. Put it in a tuple.")
+
+
 def _contrasts(values: Sequence[float]) -> tuple[float, ...]:
+    _require_several("contrasts", values)
+    if not all(isinstance(value, int | float) for value in values):
+        raise TypeError(f"contrasts must be numbers; got {list(values)}. Leave them out.")
     contrasts = sorted({float(value) for value in values})
     if not contrasts or not all(0 < value <= 1 for value in contrasts):
         raise ValueError(

@@ -6,6 +6,7 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
 import planted
 import pytest
 import torch
@@ -273,6 +274,8 @@ def test_bad_arguments(text_case: Case) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             removal_curves(model, ids, fractions=bad)
+    single = removal_curves(model, ids, fractions=tuple(np.float32([0.25, 0.5])))
+    assert single.fractions == (0.25, 0.5)
     with pytest.raises(TypeError, match=r"fractions must be a sequence of numbers; got float"):
         removal_curves(model, ids, fractions=0.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="steps must"):
