@@ -122,6 +122,13 @@ def test_reasons_name_what_the_rules_do_not_reach() -> None:
         captum_importance(case.model, case.inputs, method="deep_lift")
     with pytest.raises(AdapterError, match="got 1 ReLU, 0 of them by modules"):
         captum_importance(adapt(Rectified(module=False)), IDS, method="guided_backprop")
+
+    class Half(Rectified):
+        def states(self, x: Tensor) -> Tensor:
+            return (super().states(x) - 0.1).relu()
+
+    with pytest.raises(AdapterError, match="got 2 ReLU, 1 of them by modules"):
+        captum_importance(adapt(Half()), IDS, method="guided_backprop")
     with pytest.raises(AdapterError, match=r"otherwise: ReLU\. Use 'integrated_gradients'\.$"):
         captum_importance(
             adapt(Rectified(module=False)), IDS, method="deep_lift", detach_attention=True
