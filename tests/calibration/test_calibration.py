@@ -62,6 +62,16 @@ def test_a_metric_that_is_blind_is_at_chance() -> None:
         assert abs(cell.probability - 0.5) < 4 * 0.5 / math.sqrt(2000)
 
 
+def test_numbers_that_differ_by_rounding_are_tied() -> None:
+    def apart(gap: float) -> Score:
+        return score(lambda question: 1e3 * (1 + gap * oracle(question).double()))
+
+    kinds = {"contrasts": (1.0,), **SMALL}
+    for gap, probability in ((1e-11, 0.5), (1e-7, 1.0)):
+        found = calibrate([apart(gap)], **kinds)
+        assert {cell.probability for cell in found.of(kind="models")} == {probability}
+
+
 def test_undefined_values_are_counted_as_saying_nothing() -> None:
     def half(question: Question) -> Tensor:
         values = oracle(question).double()
