@@ -155,6 +155,20 @@ PUBLISHED = (
 )  # fmt: skip
 
 
+def test_both_sides_of_a_pair_are_averaged_over_the_same_texts() -> None:
+    """The better side has no value where it would be low; where both have one, it is lower."""
+
+    def partly(question: Question) -> Tensor:
+        first = question.instances < 20
+        if question.model.unused:
+            return torch.where(first, 0.0, 2.0)
+        return torch.where(first, torch.nan, 1.0)
+
+    found = calibrate([score(partly)], lengths=(5,), depths=(0,), sizes=(2,), n_pairs=20)
+    assert {cell.right for cell in found.of(kind="models")} == {0}
+    assert {cell.undefined for cell in found.of(kind="models")} == {0.25}
+
+
 def test_what_the_published_tests_tell() -> None:
     options = {"lengths": (6, 20), "depths": (0, 1), "sizes": (8,), "n_pairs": 40}
     found = calibrate(PUBLISHED, **options)
@@ -236,6 +250,7 @@ def test_bad_input() -> None:
         ({"contrasts": (0.0, 1.0)}, "contrasts must lie above 0 and at most at 1"),
         ({"n_pairs": 0}, "n_pairs must be at least 1; got 0"),
         ({"seed": -1}, "seed must be at least 0; got -1"),
+        ({"lengths": (6, 10**8)}, "lengths must be at most 1024; got 100000000"),
     ):
         with pytest.raises(ValueError, match=said):
             calibrate(**options)
