@@ -6,8 +6,8 @@ Without a file two models learn to answer questions over generated stories,
 whose supporting facts are known: the published BiLSTM answerer, and a small
 transformer. With a file of the columns text, label and split it is the
 published BiLSTM classifier, without facts to compare with. Each takes some minutes on
-one core. docs/plausibility.md shows the tables; the pictures and compare.json
-go to the folder.
+one core. docs/comparison.md shows what comes out; pictures, whole tables and
+compare.json go to the folder.
 """
 
 from __future__ import annotations
@@ -54,6 +54,18 @@ CAPTUM = (
     "lime",
 )
 CONTROLS = ("random", "position", "reversed")
+SHOWN = (  # of all metrics, in the picture and on the screen
+    "loo_correlation",
+    "erasure_to_flip",
+    "comprehensiveness",
+    "sufficiency",
+    "insertion_area",
+    "infidelity",
+    "faithfulness_violation",
+    "polarity_agreement",
+    "average_precision",
+    "rationale_mass",
+)
 
 
 @dataclass(frozen=True)
@@ -161,7 +173,7 @@ def compare(subject: Subject, metrics: Sequence[str] | None) -> Comparison:
             inputs,
             explanations=subject.explanations,
             metrics=metrics,
-            evidence=evidence,
+            rationale=evidence,
             view=subject.view,
             instances=instances,
         )
@@ -196,8 +208,12 @@ def main() -> None:
         print(f"## {subject.name}: accuracy {subject.accuracy:.3f}\n", flush=True)
         start = time.perf_counter()
         found = compare(subject, options.metrics)
-        print(found.markdown(), flush=True)
-        found.draw(options.out / f"compare_{subject.name.lower()}.png")
+        every = [column.name for column in found.columns]
+        shown = found.select(metrics=[name for name in SHOWN if name in every] or every)
+        print(shown.markdown(), flush=True)
+        stem = options.out / f"compare_{subject.name.lower()}"
+        shown.draw(stem.with_suffix(".png"))
+        stem.with_suffix(".txt").write_text(f"{found}\n", encoding="utf-8")
         report[subject.name] = {"accuracy": subject.accuracy, **found.to_dict()}
         if not options.file:
             screen = screened(subject)

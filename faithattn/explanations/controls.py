@@ -5,12 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from faithattn.adapters.inputs.belonging import counts_up, is_flags
-from faithattn.adapters.inputs.source import paths
-from faithattn.adapters.inputs.structure import is_integer
-from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
 from faithattn.errors import AdapterError
 from faithattn.explanations.asked import Asked
+from faithattn.explanations.token_ids import token_ids
 from faithattn.measures.draws import fresh_seed, instance_ids, uniform_noise
 
 
@@ -63,38 +60,16 @@ def _normalised(scores: Tensor) -> Tensor:
 def frequency(asked: Asked) -> Tensor:
     """One divided by how often a position's token occurs in the given batch: the rarest highest."""
     rows = asked.reading.rows
-    ids = _ids(asked)
+    found = token_ids(asked.reading)
+    if len(found) != 1:
+        raise AdapterError(
+            "inputs must hold one tensor of token ids for the positions "
+            f"{tuple(rows.mask.shape)}, for frequencies to be counted; got {len(found)}. "
+            "Pass scores (B, L) of your own."
+        )
+    (ids,) = found
     real = rows.mask[:, : ids.shape[1]].to(ids.device)
     _, places, counts = torch.unique(ids[real], return_inverse=True, return_counts=True)
     scores = torch.zeros_like(rows.conditional[:, 0])
     scores[rows.mask] = 1 / counts[places].to(scores)
     return scores
-
-
-def _ids(asked: Asked) -> Tensor:
-    """The token ids ``(B, L)`` of the positions."""
-    reading, mask = asked.reading, asked.reading.rows.mask
-    if isinstance(reading.model, TorchAdapter):
-        site = next(iter(reading.rows.attention))
-        ids = reading.model.token_ids(reading.inputs, reading.run.state, site)
-        found = [] if ids is None else [ids]
-    else:
-        found = [
-            value
-            for _, value in paths(reading.inputs)
-            if value.ndim == 2 and is_integer(value)
-            if not (is_flags(value) or counts_up(value))
-        ]
-    fitting = [each for each in found if _fits(each, mask)]
-    if len(fitting) != 1:
-        raise AdapterError(
-            f"inputs must hold one tensor of token ids for the positions {tuple(mask.shape)}, for "
-            f"frequencies to be counted; got {len(fitting)}. Pass scores (B, L) of your own."
-        )
-    return fitting[0]
-
-
-def _fits(ids: Tensor, mask: Tensor) -> bool:
-    """Whether ids are as long as the mask, but for keys behind them that are no positions."""
-    length = ids.shape[1]
-    return len(ids) == len(mask) and length <= mask.shape[1] and not bool(mask[:, length:].any())

@@ -85,7 +85,7 @@ def explain(
         >>> explain(model, ids, kind="gradient_attention").shape
         torch.Size([1, 5])
     """
-    function = kind_of(_checked(kind))
+    function = kind_of(_checked(kind), argument="kind")
     check_removal(removal)
     with torch.inference_mode(False):
         with _mode(kind):

@@ -58,8 +58,8 @@ KINDS: dict[str, Kind] = {
 GRADIENTS = frozenset(["gradient_attention", "attention_gradient", "gradient_importance"])
 
 
-def kind_of(name: str) -> Kind:
-    """The function of a name.
+def kind_of(name: str, *, argument: str = "explanation") -> Kind:
+    """The function of a name, which was given as ``argument``.
 
     Raises:
         ValueError: If no explanation has this name.
@@ -72,7 +72,7 @@ def kind_of(name: str) -> Kind:
         return _captum(method)
     listed = ", ".join([*KINDS, *(f"{_PREFIX}{each}" for each in known)])
     raise ValueError(
-        f"explanation must be one of {listed}; got {name!r}. Pass scores (B, L) for any other."
+        f"{argument} must be one of {listed}; got {name!r}. Pass scores (B, L) for any other."
     )
 
 

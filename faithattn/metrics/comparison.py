@@ -14,6 +14,7 @@ from faithattn.adapters.view import AttentionView, check_view
 from faithattn.errors import AdapterError
 from faithattn.explanations.given import Explanation
 from faithattn.importance.leave_one_out import Removal, check_removal
+from faithattn.measures.rationale import rationale_mask
 from faithattn.metrics.scores.question import Question, Score
 from faithattn.metrics.scores.table import SCORES
 from faithattn.results.comparison.comparison import NOT_ATTENTION, Comparison
@@ -36,7 +37,7 @@ def compare_explanations(
     explanations: Sequence[str] | Mapping[str, Explained] = EXPLANATIONS,
     metrics: Sequence[str | Score] | None = None,
     removal: Removal = "delete",
-    evidence: Tensor | None = None,
+    rationale: Tensor | Sequence[Sequence[Any]] | None = None,
     view: AttentionView | None = None,
     target: int | Tensor | None = None,
     seed: int = 0,
@@ -59,8 +60,9 @@ def compare_explanations(
             that apply.
         removal: How positions are taken away; see
             :func:`leave_one_out_importance`.
-        evidence: What people hold to be the reason, ``(B, L)`` bool; the
-            metrics of plausibility need it.
+        rationale: What people hold to be the reason, which the metrics of
+            plausibility need: ``(B, L)`` bool, or a list of spans or
+            positions for each instance, as :func:`rationale_mask` takes.
         view: Which attention is meant; not needed for one row.
         target: Class to explain, an int or ``(B,)``; None is the prediction.
         seed: Seed of whatever is drawn.
@@ -84,7 +86,7 @@ def compare_explanations(
         torch.Size([2])
     """
     named = _named(explanations)
-    scores = _chosen(metrics, evidence is not None)
+    scores = _chosen(metrics, rationale is not None)
     check_view(view)
     removed = check_removal(removal)
     asked = Question(
@@ -95,11 +97,10 @@ def compare_explanations(
         removal=removal,
         seed=seed,
         instances=instances,
-        evidence=evidence,
     )
     mask = asked.reading.rows.mask
-    if evidence is not None:
-        require_flags("evidence", evidence, "the mask", mask, "relevant")
+    if rationale is not None:
+        asked = replace(asked, rationale=_marked(rationale, mask))
     table = _Table(asked)
     for name, explanation in named.items():
         table.explain(name, explanation)
@@ -111,6 +112,7 @@ def compare_explanations(
         table.values,
         table.all_reasons(scores),
         table.seconds,
+        table.metric_seconds,
         str(asked.reading.rows.view),
         removed,
         scores={name: (each.scores.cpu(),) for name, each in table.questions.items()},
@@ -126,6 +128,7 @@ class _Table:
     questions: dict[str, Question] = field(default_factory=dict)
     values: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    metric_seconds: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     reasons: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -156,7 +159,7 @@ class _Table:
                 self.values[cell] = self._checked(score.compute(question))
             except Exception as error:  # as above, for one cell
                 self.reasons[cell] = _reason(error)
-        self.seconds[score.name] = time.perf_counter() - start
+        self.metric_seconds[score.name] = time.perf_counter() - start
 
     def _checked(self, values: object) -> Tensor:
         """One number an instance, whoever wrote the metric."""
@@ -204,11 +207,11 @@ def _named(explanations: object) -> dict[str, Explained]:
     return named
 
 
-def _chosen(metrics: Sequence[str | Score] | None, evidence: bool) -> list[Score]:
-    """The metrics that are asked for; without evidence, by default those that need none."""
+def _chosen(metrics: Sequence[str | Score] | None, rationale: bool) -> list[Score]:
+    """The metrics that are asked for; without a rationale, by default those that need none."""
     if metrics is None:
         usual = [each for each in SCORES.values() if each.by_default]
-        return [each for each in usual if evidence or each.kind != "plausibility"]
+        return [each for each in usual if rationale or each.kind != "plausibility"]
     if isinstance(metrics, str | Score) or not isinstance(metrics, Sequence) or not metrics:
         raise TypeError(
             f"metrics must be several names or scores, or None for all; got {metrics!r}. "
@@ -221,13 +224,24 @@ def _chosen(metrics: Sequence[str | Score] | None, evidence: bool) -> list[Score
             "Leave metrics out for all."
         )
     chosen = [each if isinstance(each, Score) else SCORES[each] for each in metrics]
+    names = [each.name for each in chosen]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"metrics must be named once each; got {twice[0]!r} twice. Drop one.")
     blind = [each.name for each in chosen if each.kind == "plausibility"]
-    if blind and not evidence:
+    if blind and not rationale:
         raise ValueError(
-            f"evidence must be given for {blind[0]}; got None. Pass (B, L) bool, True at the "
+            f"rationale must be given for {blind[0]}; got None. Pass (B, L) bool, True at the "
             "positions that people hold to be the reason."
         )
     return chosen
+
+
+def _marked(rationale: Tensor | Sequence[Sequence[Any]], mask: Tensor) -> Tensor:
+    """The rationale as flags of the mask's shape and device."""
+    if not isinstance(rationale, Tensor):
+        return rationale_mask(rationale, mask.shape).to(mask.device)
+    return require_flags("rationale", rationale, "the mask", mask, "relevant")
 
 
 def _reason(error: Exception) -> str:

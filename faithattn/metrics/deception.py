@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 
 from faithattn._checks import require_count, require_flags
-from faithattn.adapters.inputs.source import paths
-from faithattn.adapters.inputs.structure import is_integer
 from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.view import AttentionView
 from faithattn.explanations.given import Explanation, name_of_explanation, scores_of
+from faithattn.explanations.token_ids import token_ids
 from faithattn.importance.leave_one_out import Removal, changes, check_removal, expected_replays
 from faithattn.importance.removal.changes import change_from
 from faithattn.importance.removal.outputs import over_sets
 from faithattn.importance.removal.sets import Marked, Singles
 from faithattn.measures.tops import falling_ranks, first_by_rank
 from faithattn.results.deception import DeceptionResult
+
+_EVEN = 1e-5  # relative: shares this near are the same, as those of a uniform explanation
 
 
 def deception_screen(
@@ -60,7 +61,9 @@ def deception_screen(
         positions: The named positions, ``(B, L)`` bool; those outside the mask
             do not count.
         tokens: Ids of the named tokens, in place of positions, looked up in
-            the integer input ``(B, L)``, ``"input_ids"`` where there are several.
+            the input ``(B, L)`` that is embedded; with an adapter written by
+            hand in the only input of whole numbers that are no flags,
+            ``"input_ids"`` where there are several.
         explanation: Name of an explanation, or scores ``(B, L)`` of your own.
         removal: How positions are taken away, by name or as a function; see
             :func:`leave_one_out_importance`.
@@ -98,7 +101,9 @@ def deception_screen(
     _check_effect(min_effect)
     with torch.no_grad():
         reading = read(model, inputs, view, replay=expected_replays(name), changes=changes(name))
-        scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
+        scores = scores_of(
+            reading, explanation, target=target, seed=seed, instances=instances, removal=removal
+        )
         mask = reading.rows.mask
         named = _named(reading, positions, tokens) & mask
         others = mask & ~named
@@ -108,7 +113,7 @@ def deception_screen(
         single = _largest_single(reading, removal, target, named)
     share, rival_share = (_share(scores, mask, each) for each in (named, rivals))
     even = size[:, 0].to(share.dtype) / mask.sum(1)
-    hidden = (share < even) & (effect >= min_effect) & (effect > rival_effect)
+    hidden = (share < even * (1 - _EVEN)) & (effect >= min_effect) & (effect > rival_effect)
     undefined = (share + effect + rival_effect).isnan() | (size[:, 0] == 0) | ~others.any(1)
     return DeceptionResult(
         predicted=reading.predicted,
@@ -169,19 +174,15 @@ def _named(reading: Reading, positions: Tensor | None, tokens: Sequence[int] | N
     if isinstance(tokens, int) or not isinstance(tokens, Sequence) or not tokens:
         raise TypeError(f"tokens must be a list of ids; got {tokens!r}. Pass [id].")
     ids = [require_count("tokens", token, least=0) for token in tokens]
-    found = [
-        (path, each)
-        for path, each in paths(reading.inputs)
-        if is_integer(each) and each.shape == mask.shape
-    ]
-    found = [each for each in found if each[0] and each[0][-1] == "input_ids"] or found
+    found = token_ids(reading)
     if len(found) != 1:
         raise ValueError(
-            f"tokens must be ids of one integer input of the mask's shape {tuple(mask.shape)}; "
-            f"got {len(found)} such inputs. Pass positions=(ids == token) instead."
+            "tokens must be ids of one integer input for the mask of shape "
+            f"{tuple(mask.shape)}; got {len(found)} such inputs. "
+            "Pass positions=(ids == token) instead."
         )
-    wanted = torch.tensor(ids, device=mask.device)
-    return torch.isin(found[0][1].to(mask.device), wanted)
+    wanted = torch.isin(found[0].to(mask.device), torch.tensor(ids, device=mask.device))
+    return torch.nn.functional.pad(wanted, (0, mask.shape[1] - wanted.shape[1]))
 
 
 def _check_effect(value: object) -> None:

@@ -211,6 +211,6 @@ def _read(
     replays = expected_replays(check_removal(removal))
     with torch.no_grad():
         reading = read(model, inputs, view, replay=replays)
-        scores = scores_of(reading, explanation, **drawn._asdict())
+        scores = scores_of(reading, explanation, **drawn._asdict(), removal=removal)
         effects = leave_one_out_of(reading, removal, drawn.target, signed=True)
     return reading, scores, effects.to(scores.dtype)

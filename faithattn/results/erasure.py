@@ -182,7 +182,8 @@ class FlipResult(Result):
         count: Number of weights removed at the flip, likewise.
         flipped: Whether the decision ever flips, ``(B, N)`` 1 or 0 (for a
             random order the share of draws); nan where there is no answer.
-            Under ``"optimal"`` 0 is a proof that no set of weights flips it.
+            Under ``"optimal"`` 0 says that no set of weights flips it, which
+            is proven of the logits' affine form.
         random_fraction: ``fraction`` of each random draw, ``(B, n_random)``; no
             columns where there was no random order.
         orders: Names of the orders.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,6 +60,16 @@ def test_a_metric_that_is_blind_is_at_chance() -> None:
     for cell in blind.cells:
         # Four standard errors of a fair coin thrown 2000 times.
         assert abs(cell.probability - 0.5) < 4 * 0.5 / math.sqrt(2000)
+
+
+def test_numbers_that_differ_by_rounding_are_tied() -> None:
+    def apart(gap: float) -> Score:
+        return score(lambda question: 1e3 * (1 + gap * oracle(question).double()))
+
+    kinds = {"contrasts": (1.0,), **SMALL}
+    for gap, probability in ((1e-11, 0.5), (1e-7, 1.0)):
+        found = calibrate([apart(gap)], **kinds)
+        assert {cell.probability for cell in found.of(kind="models")} == {probability}
 
 
 def test_undefined_values_are_counted_as_saying_nothing() -> None:
@@ -144,6 +155,20 @@ PUBLISHED = (
 )  # fmt: skip
 
 
+def test_both_sides_of_a_pair_are_averaged_over_the_same_texts() -> None:
+    """The better side has no value where it would be low; where both have one, it is lower."""
+
+    def partly(question: Question) -> Tensor:
+        first = question.instances < 20
+        if question.model.unused:
+            return torch.where(first, 0.0, 2.0)
+        return torch.where(first, torch.nan, 1.0)
+
+    found = calibrate([score(partly)], lengths=(5,), depths=(0,), sizes=(2,), n_pairs=20)
+    assert {cell.right for cell in found.of(kind="models")} == {0}
+    assert {cell.undefined for cell in found.of(kind="models")} == {0.25}
+
+
 def test_what_the_published_tests_tell() -> None:
     options = {"lengths": (6, 20), "depths": (0, 1), "sizes": (8,), "n_pairs": 40}
     found = calibrate(PUBLISHED, **options)
@@ -225,11 +250,19 @@ def test_bad_input() -> None:
         ({"contrasts": (0.0, 1.0)}, "contrasts must lie above 0 and at most at 1"),
         ({"n_pairs": 0}, "n_pairs must be at least 1; got 0"),
         ({"seed": -1}, "seed must be at least 0; got -1"),
+        ({"lengths": (6, 10**8)}, "lengths must be at most 1024; got 100000000"),
     ):
         with pytest.raises(ValueError, match=said):
             calibrate(**options)
-    with pytest.raises(TypeError, match="metrics must be names or Score objects; got int"):
-        calibrate([3])
+    wrong: tuple[dict[str, Any], ...] = ({"metrics": [3]}, {"metrics": 3})
+    for options in wrong:
+        with pytest.raises(TypeError, match="metrics must be names or Score objects; got int"):
+            calibrate(**options)
+    for options in ({"lengths": 6}, {"sizes": "12"}, {"contrasts": 0.3}, {"contrasts": "a"}):
+        with pytest.raises(TypeError, match=f"{next(iter(options))} must be a sequence of numbers"):
+            calibrate(**options)
+    with pytest.raises(TypeError, match="contrasts must be numbers; got"):
+        calibrate(contrasts=("a",))  # type: ignore[arg-type]
     plausible = Score("iou", "overlap", True, "plausibility", compute=oracle)
     with pytest.raises(ValueError, match="metrics must measure faithfulness; got 'iou'"):
         calibrate([plausible])

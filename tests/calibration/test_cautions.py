@@ -8,6 +8,8 @@ from pathlib import Path
 from faithattn import calibrate
 from faithattn.metrics.scores.table import SCORES
 
+# What the page says of these: they pass with the seed of its tables, and not with others.
+OTHER_SEEDS = {"infidelity"}
 PAGE = Path(__file__).parents[2] / "docs" / "calibration.md"
 
 
@@ -27,7 +29,8 @@ def test_cautions_are_those_of_the_calibration() -> None:
     for name, score in judged.items():
         assert len(found[name]) == (1 if score.attention_only else 2), name
         passed = all(verdict == "passes" for verdict in found[name])
-        assert passed == (not score.caution), name
+        assert passed == (not score.caution or name in OTHER_SEEDS), name
+        assert score.caution or name not in OTHER_SEEDS
 
 
 def test_every_metric_is_better_than_chance_where_it_is_easiest() -> None:

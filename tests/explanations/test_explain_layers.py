@@ -93,6 +93,39 @@ def test_relevance_accumulates_differences(pooling: bool) -> None:
     assert (found > 0).any()
 
 
+def test_a_querys_own_start_is_no_relevance() -> None:
+    adapter, target = adapted(), torch.tensor([2, 0, 1])
+    weights, slopes = attention_of(adapter), slow_slopes(adapter, AttentionView.cls(), target)
+    whole = attention_relevance(*([each[name] for name in LAYERS] for each in (weights, slopes)))
+    expected = whole[:, 1] - torch.eye(6).double()[1]
+    view = AttentionView(LAYERS[1], query=1)
+    found = explain(adapter, IDS, kind="relevance", view=view, target=target)
+    torch.testing.assert_close(found, expected.masked_fill(IDS < 2, 0), atol=1e-7, rtol=1e-6)
+
+
+class Single(nn.Module):
+    """One logit, that of class 1, or its opposite."""
+
+    def __init__(self, sign: int) -> None:
+        super().__init__()
+        self.inner, self.sign = adapted().model, sign
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.sign * self.inner(ids)[:, :1]
+
+
+def test_relevance_for_class_0_of_one_sigmoid_is_that_of_the_opposite_logit() -> None:
+    def of(sign: int, target: int | Tensor | None) -> Tensor:
+        adapter = adapt(Single(sign), mask=lambda ids: ids > 1)
+        return explain(adapter, IDS, kind="relevance", view=AttentionView.cls(), target=target)
+
+    torch.testing.assert_close(of(1, 0), of(-1, 1))
+    assert not torch.allclose(of(1, 0), of(1, 1))
+    predicted = (adapted().run(IDS).logits[:, 0] > 0).long()
+    for sign, classes in ((1, predicted), (-1, 1 - predicted)):
+        torch.testing.assert_close(of(sign, None), of(sign, classes))
+
+
 class Translator(nn.Module):
     """Source and target of one length: the same keys, but other positions."""
 

@@ -154,7 +154,7 @@ def test_methods_of_captum_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(ValueError, match=r"explanation must be one of attention, .*got 'atention'"):
+    with pytest.raises(ValueError, match=r"kind must be one of attention, .*got 'atention'"):
         of("atention")
     with pytest.raises(TypeError, match="kind must be the name of an explanation; got Tensor"):
         explain(adapted(), IDS, kind=torch.ones(3, 6), view=VIEW)  # type: ignore[arg-type]

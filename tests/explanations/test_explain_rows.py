@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +86,15 @@ def test_gradients_follow_the_layers_above(view: AttentionView) -> None:
         torch.testing.assert_close(found[:, place], total, atol=1e-7, rtol=1e-5)
 
 
+def test_keys_that_a_row_may_not_use_have_no_gradient() -> None:
+    """A later key of a causal row has a derivative, if ever it had weight; it never has."""
+    view = AttentionView(LAYERS[0], query=2)
+    found = explain(adapted(causal=True), IDS, kind="attention_gradient", view=view)
+    assert (found[:, 3:] == 0).all() and (found[:, 1:3] != 0).any()
+    free = explain(adapted(), IDS, kind="attention_gradient", view=view)
+    assert (free[0, 3:] != 0).all()
+
+
 @pytest.mark.parametrize("kind", ["gradient_attention", "attention_gradient"])
 def test_weights_that_an_adapter_returns_may_be_copies(kind: str) -> None:
     view, own = AttentionView(LAYERS[0], query=0), adapted()
@@ -146,13 +156,46 @@ def test_effective_attention_takes_something_away() -> None:
     assert (null >= 6 - SIZE // 2).all()
 
 
+class Dropping(nn.Module):
+    """One pooling row over more positions than values have numbers; some weights are dropped."""
+
+    def __init__(self, *, drop: bool) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.embed, self.out = nn.Embedding(12, 4).double(), nn.Linear(4, 2).double()
+        self.drop = drop
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        row = x[..., 0].softmax(-1)
+        if self.drop:
+            row = row * (ids != 5)  # after the softmax: nothing is moved there
+        return self.out((row[..., None] * x).sum(1))
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_effective_attention_is_over_the_keys_that_move_something(drop: bool) -> None:
+    """Special tokens, which are not explained, are among them."""
+    model, ids = Dropping(drop=drop), torch.tensor([[1, 5, 6, 7, 8, 9, 3]])
+    x = model.embed(ids)[0].detach()
+    keys = ids[0] != 5 if drop else ids[0] > 0
+    row = x[:, 0].softmax(-1)[keys]
+    alone = effective_attention(row[None], x[keys]).attention[0]
+    expected = torch.zeros(7).double()
+    expected[keys] = alone
+    expected[0] = 0
+    found = explain(adapt(model, mask=lambda ids: ids > 1), ids, kind="effective")[0]
+    torch.testing.assert_close(found, expected)
+
+
 class Pooled:
     """Logits are sums of weights times scores, with a hidden layer or not."""
 
     output = "softmax"
 
-    def __init__(self, *, bent: bool = False) -> None:
-        self.bent = bent
+    def __init__(self, *, bent: bool = False, first_bent: bool = False) -> None:
+        self.bent, self.first_bent = bent, first_bent
 
     def run(self, inputs: Tensor, *, attention: Any = None, features: Any = None) -> Run:
         x = (features or {"x": inputs})["x"]
@@ -161,7 +204,10 @@ class Pooled:
         own = x[..., 0].softmax(-1)
         row = (attention or {"row": own})["row"]
         logits = (row[..., None] * x).sum(1)
-        return Run(logits.tanh() if self.bent else logits, {"row": row}, x[..., 0] > -9, {"x": x})
+        logits = logits.tanh() if self.bent else logits
+        if self.first_bent:
+            logits = torch.cat([logits[:1].tanh(), logits[1:]])
+        return Run(logits, {"row": row}, x[..., 0] > -9, {"x": x})
 
 
 def test_values_of_an_adapter_are_what_reaches_the_logits() -> None:
@@ -174,6 +220,31 @@ def test_values_of_an_adapter_are_what_reaches_the_logits() -> None:
     torch.testing.assert_close(explain(Pooled(), x, kind="effective"), expected)
     with pytest.raises(AdapterError, match=r"logits must be affine in the chosen rows.*Pooled"):
         explain(Pooled(bent=True), x, kind="value_norm")
+
+
+class FirstIsSpecial(Pooled):
+    def run(self, inputs: Tensor, **overrides: Any) -> Run:
+        run = super().run(inputs, **overrides)
+        return replace(run, mask=torch.arange(inputs.shape[1]).expand(len(inputs), -1) > 0)
+
+
+def test_values_of_an_adapter_beside_a_special_token() -> None:
+    """Its weight stays where it is, and the others keep theirs."""
+    x = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    row = x[..., 0].softmax(-1)
+    rest = effective_attention(row[:, None, 1:], x[:, 1:]).attention[:, 0]
+    found = explain(FirstIsSpecial(), x, kind="effective")
+    torch.testing.assert_close(found, torch.nn.functional.pad(rest, (1, 0)))
+    norms = explain(FirstIsSpecial(), x, kind="value_norm")
+    torch.testing.assert_close(norms[:, 1:], (row * x.norm(dim=-1))[:, 1:])
+
+
+@pytest.mark.parametrize("kind", ["value_norm", "effective"])
+def test_an_instance_whose_logits_bend_is_undefined(kind: str) -> None:
+    x = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = explain(Pooled(first_bent=True), x, kind=kind)
+    assert found[0].isnan().all()
+    torch.testing.assert_close(found[1], explain(Pooled(), x, kind=kind)[1])
 
 
 class NoGradient(nn.Module):

@@ -78,6 +78,19 @@ def test_a_model_that_feels_padding_keeps_it(feels: bool) -> None:
             torch.testing.assert_close(found, whole, rtol=0, atol=1e-12)
 
 
+def test_a_sure_output_does_not_hide_that_padding_is_felt() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Pooled(True)
+    with torch.no_grad():
+        model.embedding.weight[9] = 40 * model.out.weight[0].sign()
+    ids = IDS.clone()
+    ids[1, :5] = 9
+    reading = read(adapt(model, mask=0), ids)
+    assert reading.outputs[1] in (0, 1)  # of the shortest row, on which it is tried
+    assert cut(reading, torch.tensor([1, 2]))[1] == 12
+
+
 def test_nothing_is_tried_where_nothing_is_to_be_won(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_text("cnn")
 

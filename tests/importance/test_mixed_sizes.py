@@ -80,3 +80,34 @@ def test_without_a_word_on_padding_sizes_run_apart() -> None:
     for row, away, output in zip((0, 1, 1), gone, found, strict=True):
         with torch.no_grad():
             torch.testing.assert_close(output, plain(ids[row][~away][None]).sigmoid()[0])
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_padding_on_the_left(marked: bool) -> None:
+    plain = model_of(False, marked)
+    adapter = adapt(plain) if marked else adapt(plain, mask=0)
+    ids = torch.arange(1, 25).view(3, 8)
+    ids = ids * (torch.arange(8) >= torch.tensor([[0], [3], [6]]))
+    inputs: Any = {"input_ids": ids, "attention_mask": (ids != 0).long()} if marked else ids
+    rows = torch.tensor([0, 0, 0, 1, 1, 1, 2])
+    sizes = torch.tensor([1, 4, 7, 1, 2, 4, 1])
+    gone = torch.arange(8).flip(0) < sizes[:, None]
+    with torch.no_grad():
+        found = removed_outputs(read(adapter, inputs), "delete", rows, gone)
+        for row, away, output in zip(rows, gone, found, strict=True):
+            wanted = plain(ids[row][(ids[row] != 0) & ~away][None]).sigmoid()[0]
+            torch.testing.assert_close(output, wanted, rtol=0, atol=1e-12)
+
+
+def test_a_sure_output_does_not_hide_that_padding_is_felt() -> None:
+    plain = model_of(True, False).float()
+    with torch.no_grad():
+        plain.embedding.weight[9] = 40 * plain.out.weight[0].sign()
+    adapter = adapt(plain, mask=0)
+    ids = torch.tensor([[5, 6, 7, 8, 9, 9, 9, 9], [1, 2, 3, 4, 5, 6, 0, 0]])
+    reading = read(adapter, ids)
+    assert reading.outputs[0] in (0, 1)  # of the longest row, on which it is tried
+    gone = torch.arange(8) < torch.tensor([[1], [2], [4]])
+    found = removed_outputs(reading, "delete", torch.tensor([1, 1, 1]), gone)
+    apart = [removed_outputs(reading, "delete", torch.tensor([1]), each[None])[0] for each in gone]
+    torch.testing.assert_close(found, torch.stack(apart))

@@ -9,10 +9,11 @@ from typing import Any
 import planted
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from faithattn import (
     AdapterError,
+    AttentionView,
     Run,
     leave_one_out_importance,
     loo_correlation,
@@ -280,6 +281,34 @@ def test_keys_that_are_no_input_are_left_out() -> None:
         importance = leave_one_out_importance(WithSink(), batch(), removal=removal)
         assert (importance[:, -1] == 0).all()
         torch.testing.assert_close(importance[:, :-1], plain, equal_nan=True)
+
+
+class Mixed(nn.Module):
+    """The mean state of the real positions after self-attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.embed, self.out = nn.Embedding(10, 4, padding_idx=0), nn.Linear(4, 3)
+            self.attn = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.double().eval()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x, real = self.embed(ids), ids != 0
+        mixed = self.attn(x, x, x, key_padding_mask=~real, need_weights=False)[0]
+        return self.out((mixed * real[..., None]).sum(1) / real.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("removal", ["mask_attention", "mask_attention_renormalize"])
+def test_query_rows_of_padding_take_no_part(removal: str) -> None:
+    options: Any = {"removal": removal, "view": AttentionView("attn")}
+    found = leave_one_out_importance(Mixed(), IDS[:3], **options)
+    for ids, importance in zip(IDS[:3], found, strict=True):
+        alone = leave_one_out_importance(Mixed(), ids[ids != 0][None], **options)[0]
+        assert (alone > 0).all()
+        torch.testing.assert_close(importance[ids != 0], alone, rtol=0, atol=1e-12)
+        assert not importance[ids == 0].any()
 
 
 class Named:

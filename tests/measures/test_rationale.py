@@ -168,6 +168,14 @@ def test_positions_are_what_a_mask_of_them_is(places: list[int], order: list[int
         torch.testing.assert_close(getattr(listed, name), getattr(flags, name), equal_nan=True)
 
 
+def test_scores_outside_the_mask_make_no_ties() -> None:
+    scores, marked = torch.tensor([[0.3, 0.4, 0.0]]), [[1]]
+    mask = torch.tensor([[True, True, False]])
+    scores[0, 2] = 1e9
+    result = rationale_agreement(scores, marked, mask=mask)
+    assert (float(result.auroc), float(result.precision)) == (1, 1)
+
+
 def test_what_is_no_position_leaves_no_gap() -> None:
     scores = torch.tensor([[0.0, 0.9, 0.5, 0.8, 0.1, 0.0]])
     mask = torch.tensor([[False, True, False, True, True, False]])

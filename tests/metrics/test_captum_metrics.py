@@ -86,10 +86,11 @@ def test_the_terms_of_an_additive_model_have_no_infidelity() -> None:
     terms[1, 2] = torch.nan
     undefined = infidelity(model, inputs, explanation=terms, seed=0)
     assert undefined.infidelity.isnan().tolist() == [False, True, *[False] * 4]
+    inputs[1][2:4] = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
     attention = infidelity(model, inputs, seed=0)  # knows no sign
-    mixed = inputs[1].abs().sum(1) != inputs[1].sum(1).abs()
-    assert float(attention.infidelity[mixed].min()) > 1e-3
-    assert float(attention.infidelity[~mixed].max()) < 1e-14
+    alike = torch.tensor([False, False, True, True, False, False])
+    assert float(attention.infidelity[~alike].min()) > 1e-4
+    assert float(attention.infidelity[alike].max()) < 1e-14
     assert attention.summary().overall.mean == pytest.approx(float(attention.infidelity.mean()))
 
 
@@ -108,6 +109,8 @@ def test_several_labels_need_a_target() -> None:
         infidelity(adapter, ids)
     one, other = (infidelity(adapter, ids, target=label, seed=0) for label in range(2))
     assert not torch.equal(one.infidelity, other.infidelity)
+    with pytest.raises(ValueError, match="baseline must be one for infidelity; got a sequence"):
+        infidelity(adapter, ids, baseline=("zero", "mean"))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="of must be one of probability, logit"):
         infidelity(adapter, ids, target=0, of="loss")
 
@@ -194,8 +197,11 @@ def test_what_cannot_be_explained_elsewhere() -> None:
         max_sensitivity(
             case.model, case.inputs, explanation=lambda *_: case.inputs["mask"].double()
         )
-    with pytest.raises(ValueError, match="radius must be positive"):
-        max_sensitivity(case.model, case.inputs, radius=0)
+    for radius in (0, torch.inf, torch.nan):
+        with pytest.raises(ValueError, match="radius must be positive and finite"):
+            max_sensitivity(case.model, case.inputs, radius=radius)
+    with pytest.raises(TypeError, match="radius must be a number; got '1'"):
+        max_sensitivity(case.model, case.inputs, radius="1")  # type: ignore[arg-type]
 
     class Blind(type(case.model)):  # type: ignore[misc]
         def run(self, inputs: Any, **overrides: Any) -> Any:

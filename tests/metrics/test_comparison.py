@@ -20,13 +20,18 @@ from faithattn import (
     Score,
     adversarial_attention,
     compare_explanations,
+    erasure_to_flip,
     faithfulness_violation,
     gradient_correlation,
     gradient_importance,
     leave_one_out_importance,
     loo_correlation,
     permutation_test,
+    polarity_agreement,
     rank_correlation,
+    rationale_mask,
+    removal_curves,
+    single_weight_erasure,
 )
 from faithattn.statistics import describe
 
@@ -42,7 +47,13 @@ def first(model: Any, inputs: Any) -> Tensor:
 
 def test_cells_of_the_attention_are_what_the_metrics_give_alone() -> None:
     case = cases.make_case("text-bilstm-additive")
-    found = compare_explanations(case.model, case.inputs, metrics=[*TAUS, *ATTENTION], seed=3)
+    erasure = ["single_weight_erasure", "erasure_to_flip"]
+    signs = ["faithfulness_violation", "polarity_agreement"]
+    found = compare_explanations(
+        case.model, case.inputs, metrics=[*TAUS, *ATTENTION, *erasure, *signs], seed=3
+    )
+    flips = erasure_to_flip(case.model, case.inputs, orders="attention")
+    assert flips.fraction.isnan().any() and not flips.censored.isnan().any()
     alone = {
         "gradient_correlation": gradient_correlation(case.model, case.inputs).statistic,
         "loo_correlation": loo_correlation(case.model, case.inputs).statistic,
@@ -50,12 +61,47 @@ def test_cells_of_the_attention_are_what_the_metrics_give_alone() -> None:
         "adversarial_attention": adversarial_attention(
             case.model, case.inputs, n_adversaries=1, seed=3
         ).max_jsd,
+        "single_weight_erasure": single_weight_erasure(
+            case.model, case.inputs, n_random=None
+        ).delta_change,
+        "erasure_to_flip": flips.censored[:, 0],
+        "faithfulness_violation": faithfulness_violation(case.model, case.inputs).violated,
+        "polarity_agreement": polarity_agreement(case.model, case.inputs).weighted,
     }
     for name, values in alone.items():
         torch.testing.assert_close(
             found.values["attention", name], values, equal_nan=True, rtol=0, atol=1e-12
         )
-        assert found.statistics("attention", name) == describe(values.numpy())
+        if name != "faithfulness_violation":  # a share has another interval
+            assert found.statistics("attention", name) == describe(values.numpy())
+
+
+def test_near_ties_are_ties_as_in_the_metric_alone() -> None:
+    """Repeated words, whose effects differ by the noise of single precision."""
+    model = cases.make_text("average").float()
+    ids = torch.tensor([[2, 5, 6, 5, 7, 6, 8, 5, 3], [2, 9, 9, 4, 9, 4, 7, 4, 3]])
+    found = compare_explanations(model, ids, metrics=["loo_correlation"])
+    alone = loo_correlation(model, ids)
+    assert torch.equal(found.values["attention", "loo_correlation"], alone.statistic)
+    exact = loo_correlation(model, ids, tie_tolerance=0).statistic
+    assert not torch.equal(exact, alone.statistic)
+
+
+def test_each_metric_points_the_way_it_says() -> None:
+    """What positions do, against the same with the opposite sign."""
+    case = cases.make_case("text-bilstm-additive")
+    effects = leave_one_out_importance(case.model, case.inputs, signed=True)
+    found = compare_explanations(
+        case.model, case.inputs, explanations={"true": effects, "false": -effects}
+    )
+    seen = set()
+    blind = {"gradient_correlation", "loo_correlation", "infidelity"}  # to the sign
+    for column in found.columns:
+        if ("true", column.name) in found.values and column.name not in blind:
+            gain = found.difference("true", column.name, reference="false").mean
+            assert (gain > 0) == column.larger_is_faithful and gain != 0, column.name
+            seen.add(column.name)
+    assert len(seen) >= 9
 
 
 def test_scores_and_functions_of_ones_own_are_judged_alike() -> None:
@@ -247,6 +293,7 @@ def test_text_page_and_figure(tmp_path: Path) -> None:
     assert set(listed["cautions"]) == {*TAUS, "doubtful"}
     assert listed["cautions"]["doubtful"] == "It is always 1."
     assert listed["removal"] == "delete" and listed["seconds"]["broken"] >= 0
+    assert set(listed["metric_seconds"]) == {*TAUS, "doubtful"}
     pixels = imread(found.draw(tmp_path / "new" / "comparison.png"))
     assert pixels.shape[1] > 600 and pixels[..., :3].std() > 0.01
 
@@ -296,10 +343,11 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"metrics": ["tau"]}, ValueError, "metrics must be among gradient_correlation, .* got 'tau'"),
     ({"metrics": "loo_correlation"}, TypeError, "metrics must be several names or scores"),
     ({"metrics": []}, TypeError, "metrics must be several"),
+    ({"metrics": TAUS * 2}, ValueError, "named once each; got 'gradient_correlation' twice"),
     ({"removal": "eat"}, ValueError, "removal must be one of"),
     ({"view": 3}, TypeError, "view must be an AttentionView"),
-    ({"evidence": torch.ones(5, 7)}, TypeError, "evidence must be boolean"),
-    ({"evidence": torch.ones(5, 3) > 0}, ValueError, "evidence must have the shape of the mask"),
+    ({"rationale": torch.ones(5, 7)}, TypeError, "rationale must be boolean"),
+    ({"rationale": torch.ones(5, 3) > 0}, ValueError, "rationale must have the shape of the mask"),
 ]
 
 
@@ -308,3 +356,53 @@ def test_bad_input(options: dict[str, Any], error: type[Exception], text: str) -
     case = cases.make_case("bag")
     with pytest.raises(error, match=text):
         compare_explanations(case.model, case.inputs, **options)
+
+
+def test_a_rationale_may_be_spans() -> None:
+    case = cases.make_case("bag")
+    spans = [[(0, 2)], [1], [(2, 5)], [0], []]
+    flags = rationale_mask(spans, (5, 7))
+    found = [
+        compare_explanations(
+            case.model,
+            case.inputs,
+            explanations=["attention"],
+            metrics=["average_precision", "token_f1"],
+            rationale=each,
+        )
+        for each in (spans, flags)
+    ]
+    assert found[0].statistics("attention", "average_precision").undefined == 1
+    for cell, values in found[0].values.items():
+        torch.testing.assert_close(found[1].values[cell], values, equal_nan=True)
+    with pytest.raises(ValueError, match="rationale must have a list for each instance, 5 in all"):
+        compare_explanations(case.model, case.inputs, rationale=spans[:2])
+
+
+def test_leave_one_out_as_an_explanation_goes_by_the_removal_of_the_metric() -> None:
+    model, inputs = planted.faithful()
+    for kind in ("leave_one_out", "signed_leave_one_out"):
+        options = {"explanation": kind, "removal": "mask_attention", "target": 0}
+        effects = leave_one_out_importance(
+            model, inputs, removal="mask_attention", target=0, signed=kind.startswith("signed")
+        )
+        for function in (faithfulness_violation, polarity_agreement, removal_curves):
+            named = function(model, inputs, **options)
+            given = function(model, inputs, **{**options, "explanation": effects})
+            for one, other in zip(named.records(), given.records(), strict=True):
+                assert one == pytest.approx(other, nan_ok=True)
+
+
+def test_some_rows_and_columns() -> None:
+    case = cases.make_case("bag")
+    given = {"attention": "attention", "first": first, "broken": broken}
+    found = compare_explanations(case.model, case.inputs, explanations=given, metrics=TAUS)
+    some = found.select(explanations=["first", "broken"], metrics=TAUS[1:])
+    assert (some.explanations, some.size) == (("first", "broken"), found.size)
+    assert set(some.values) == {("first", TAUS[1])} and set(some.reasons) == {("broken", TAUS[1])}
+    assert set(some.seconds) == {"first", "broken"} and set(some.metric_seconds) == {TAUS[1]}
+    assert set(some.scores) == {"first"} and "| attention |" not in some.markdown()
+    assert found.select().records() == found.records()
+    for options in ({"metrics": ["tau"]}, {"explanations": "first"}, {"metrics": []}):
+        with pytest.raises(ValueError, match="must be some of "):
+            found.select(**options)

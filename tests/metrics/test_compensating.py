@@ -116,3 +116,12 @@ def test_bad_options_are_refused() -> None:
             Compensating(unused=unused)
     with pytest.raises(ValueError, match="depth must be at least 0; got -1"):
         compensating(depth=-1)
+
+
+def test_a_word_alone_is_not_mixed() -> None:
+    ids = torch.tensor([[4], [250]])
+    plain, mixed = (Compensating(depth=depth) for depth in (0, 2))
+    for model in (plain, mixed):
+        values = model.embedding.weight[ids[:, 0], 2]
+        torch.testing.assert_close(model(ids)[:, 0], 3 * values)
+        torch.testing.assert_close(model.truth(ids)[:, 0], 3 * values.abs())

@@ -11,7 +11,7 @@ import planted
 import pytest
 import torch
 from cases import Case
-from torch import Tensor
+from torch import Tensor, nn
 
 from faithattn import (
     DeceptionResult,
@@ -86,6 +86,19 @@ def test_an_honest_word_is_not() -> None:
     assert (shown.share > shown.even_share).all()
     unused = screen(Words(asked=-8.0, leak=0.0))
     assert (unused.flagged == 0).all() and (unused.effect < 1e-3).all()
+
+
+@pytest.mark.parametrize("length", [9, 13, 31])
+def test_an_even_share_hides_nothing(length: int) -> None:
+    result = screen(Words(asked=-8.0, leak=1.0), texts(length=length), explanation="uniform")
+    torch.testing.assert_close(result.share, result.even_share)
+    assert (result.flagged == 0).all() and (result.effect > result.rival_effect).any()
+
+
+def test_without_other_positions_there_is_no_flag() -> None:
+    every = {"input_ids": torch.full((1, 3), NAMED)}
+    result = screen(Words(asked=0.0, leak=1.0), every, removal="mask_attention")
+    assert result.effect > 0.1 and result.flagged.isnan().all()
 
 
 def test_weights_alone_do_not_give_it_away() -> None:
@@ -205,6 +218,33 @@ BAD: dict[str, dict[str, Any]] = {
 def test_bad_arguments(message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=re.escape(message)):
         deception_screen(Words(asked=0.0, leak=0.0), texts(), **BAD[message])
+
+
+class Masked(nn.Module):
+    """A classifier that takes ids and flags, both whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.embed, self.out = nn.Embedding(6, 4), nn.Linear(4, 2)
+
+    def forward(self, ids: Tensor, attention_mask: Tensor) -> Tensor:
+        x = self.embed(ids)
+        row = x[..., 0].masked_fill(attention_mask == 0, -1e9).softmax(-1)
+        return self.out((row[..., None] * x).sum(1))
+
+
+@pytest.mark.parametrize("order", [("ids", "attention_mask"), ("attention_mask", "ids")])
+def test_tokens_are_looked_up_in_what_is_embedded(order: tuple[str, str]) -> None:
+    ids = texts(4)["input_ids"]
+    both = {"ids": ids, "attention_mask": (ids != PADDING).long()}
+    inputs = {name: both[name] for name in order}
+    found = deception_screen(Masked(), inputs, tokens=[1, NAMED])
+    named = (ids == 1) | (ids == NAMED)
+    marked = deception_screen(Masked(), inputs, positions=named)
+    assert torch.equal(found.named, named.sum(1))
+    torch.testing.assert_close(found.effect, marked.effect)
 
 
 def test_tokens_need_an_input_of_ids() -> None:

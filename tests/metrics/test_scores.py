@@ -109,7 +109,7 @@ PUBLIC: dict[str, Callable[[Case, Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", SCORES)
 def test_a_score_is_the_metric(name: str, case_name: str) -> None:
     case, score = cases.make_case(case_name), SCORES[name]
-    question = Question(case.model, case.inputs, seed=SEED, instances=IDS, evidence=evidence(case))
+    question = Question(case.model, case.inputs, seed=SEED, instances=IDS, rationale=evidence(case))
     if not score.attention_only:
         noise = torch.rand(case.size, case.width, generator=torch.Generator().manual_seed(2))
         question = replace(question, explanation=noise.double() - 0.3)

@@ -26,6 +26,22 @@ def baselines_of(explained: Explained, given: Baseline | Sequence[Baseline]) -> 
     return torch.stack([explained.compact(_full(explained, each)) for each in several])
 
 
+def check_baseline(given: object, method: str, *, several: bool) -> None:
+    """Raises for what is no baseline, and for a sequence of them where one is needed."""
+    if isinstance(given, str | Tensor):
+        return
+    if not isinstance(given, Sequence):
+        raise TypeError(
+            f"baseline must be a name, a tensor or a sequence of them; got {given!r}. "
+            f"Names are {', '.join(BASELINES)}."
+        )
+    if not several:
+        raise ValueError(
+            f"baseline must be one for {method}; got a sequence. "
+            "Use 'gradient_shap' or 'deep_lift_shap' for a distribution."
+        )
+
+
 def name_of_baseline(given: Baseline | Sequence[Baseline]) -> str:
     """What baselines are called in results."""
     if isinstance(given, str | Tensor):

@@ -29,7 +29,11 @@ def drawing(seed: int, instance: Tensor) -> Iterator[None]:
     state = np.random.get_state()  # noqa: NPY002 - the one that Captum draws from
     try:
         with torch.random.fork_rng(gpus):
-            torch.manual_seed(key)
+            # torch.manual_seed would seed every device, also those whose state is not given back.
+            torch.default_generator.manual_seed(key)
+            if gpus:
+                with torch.cuda.device(instance.device):
+                    torch.cuda.manual_seed(key)
             np.random.seed(key >> 31)  # noqa: NPY002
             yield
     finally:

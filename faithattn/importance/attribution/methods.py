@@ -12,6 +12,8 @@ from captum import attr
 from captum.attr import Attribution
 from torch import nn
 
+from faithattn._checks import require_count
+
 Named: TypeAlias = "str | type[Attribution] | Attribution"
 LAYER = "layer_integrated_gradients"
 
@@ -36,6 +38,11 @@ _TOGETHER = ("saliency", "input_x_gradient", "integrated_gradients", "guided_bac
 _OURS = (
     *("inputs", "baselines", "target", "additional_forward_args", "feature_mask"),
     *("return_convergence_delta", "sliding_window_shapes", "return_input_shape"),
+)
+# Of 0 of these some methods make nan, and others say that the model does not fit.
+_COUNTS = (
+    *("n_steps", "n_samples", "nt_samples", "window"),
+    *("internal_batch_size", "perturbations_per_eval", "nt_samples_batch_size"),
 )
 
 
@@ -127,6 +134,9 @@ def check_options(method: Method, options: Mapping[str, Any]) -> None:
             f"options must be what {method.name} takes: {', '.join(allowed) or 'none'}; "
             f"got {', '.join(unknown)}. Leave the others out."
         )
+    for name in _COUNTS:
+        if options.get(name) is not None:
+            require_count(name, options[name])
 
 
 def _of_class(kind: type[Attribution], name: str) -> Method:

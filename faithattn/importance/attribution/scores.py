@@ -15,7 +15,12 @@ from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.state import differentiating
 from faithattn.adapters.view import AttentionView
 from faithattn.importance.attribution.attributing import REDUCTIONS, Task, attributions
-from faithattn.importance.attribution.baselines import Baseline, baselines_of, name_of_baseline
+from faithattn.importance.attribution.baselines import (
+    Baseline,
+    baselines_of,
+    check_baseline,
+    name_of_baseline,
+)
 from faithattn.importance.attribution.care import untouched
 from faithattn.importance.attribution.explained import OF, explained, explained_classes
 from faithattn.importance.attribution.methods import Method, Named, check_options, find_method
@@ -169,12 +174,7 @@ def check(asked: Asked) -> Asked:
         raise ValueError(
             f"max_gap must be zero or more; got {asked.max_gap}. Leave it out for the default."
         )
-    several = not isinstance(asked.baseline, str | Tensor)
-    if several and not method.from_many:
-        raise ValueError(
-            f"baseline must be one for {method.name}; got a sequence. "
-            "Use 'gradient_shap' or 'deep_lift_shap' for a distribution."
-        )
+    check_baseline(asked.baseline, method.name, several=method.from_many)
     if "baselines" not in method.accepts and name_of_baseline(asked.baseline) != "zero":
         raise ValueError(
             f"baseline must be left out for {method.name}, which has none; "

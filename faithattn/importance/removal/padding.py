@@ -12,10 +12,9 @@ from faithattn.adapters.inputs.structure import select
 from faithattn.adapters.protocol import SupportsSetRemoval
 from faithattn.adapters.reading import Reading
 from faithattn.errors import AdapterError
-from faithattn.measures.outputs import probabilities
 
 _WORTH = 0.9  # columns of the average row, of those of the longest
-_SAME = 50  # units of rounding by which a row alone may differ from the row in its batch
+_SAME = 200  # units of rounding by which a row alone may differ from the row in its batch
 
 
 def cut(reading: Reading, rows: Tensor) -> tuple[Any, int]:
@@ -48,6 +47,7 @@ def mixes(reading: Reading) -> bool:
 
     They are padded then, so it is tried on one row, once: without half of its
     positions it must not feel what it is padded with beside itself without one.
+    Where some row cannot be padded, as with padding on the left, none are.
     """
     known = reading.known
     if "mixes" not in known:
@@ -66,22 +66,32 @@ def _mixed(reading: Reading) -> bool:
     gone[0, positions[:1]] = True
     gone[1, positions[: max(2, len(positions) // 2)]] = True
     try:
+        _edit_all(reading, gone[1], row)
         both = model.remove_sets(select(model, reading.inputs, row.repeat(2)), gone)
         alone = model.remove_sets(select(model, reading.inputs, row), gone[1:])
         logits = [model.run(each).logits for each in (both, alone)]
     except (AdapterError, TypeError, ValueError):  # nothing says what padding is
         return False
-    return len(logits[0]) == 2 and _same(reading, logits[0][1:], logits[1])
+    return len(logits[0]) == 2 and _same(logits[0][1:], logits[1])
 
 
-def _same(reading: Reading, logits: Tensor, others: Tensor) -> bool:
-    """Whether outputs are the same but for rounding."""
+def _edit_all(reading: Reading, gone: Tensor, row: Tensor) -> None:
+    """Edits every row beside one that loses more: what other rows hold may not allow it."""
+    mask = reading.rows.mask
+    first = mask & (mask.cumsum(1) == 1) & (mask.sum(1, keepdim=True) > 1)
+    rows = torch.cat([torch.arange(len(mask), device=row.device), row])
+    inputs = select(reading.model, reading.inputs, rows)
+    reading.model.remove_sets(inputs, torch.cat([first, gone[None]]))  # type: ignore[attr-defined]
+
+
+def _same(logits: Tensor, others: Tensor) -> bool:
+    """Whether logits are the same but for rounding; a probability near 1 would hide much."""
     if logits.shape != others.shape:
         return False
-    eps = torch.finfo(logits.dtype).eps
-    first, second = (probabilities(each, reading.output) for each in (logits, others))
-    room = min(_SAME * eps, 0.01) * second.abs().amax().clamp_min(1)
-    return bool((first - second).abs().amax() <= room)
+    share = min(_SAME * torch.finfo(logits.dtype).eps, 0.04)
+    finite = others.masked_fill(others.isinf(), 0)
+    room = share * finite.abs().amax().clamp_min(1)
+    return bool(((logits == others) | ((logits - others).abs() <= room)).all())
 
 
 def _feels_none(reading: Reading) -> bool:
@@ -109,4 +119,4 @@ def _tried(reading: Reading) -> bool:
         logits = reading.model.run(inputs).logits
     except (AdapterError, TypeError, ValueError):  # inputs that cannot be shortened
         return False
-    return width < mask.shape[1] and _same(reading, logits, reading.run.logits[row])
+    return width < mask.shape[1] and _same(logits, reading.run.logits[row])

@@ -15,6 +15,7 @@ from faithattn._checks import require_flags
 from faithattn.measures.attention.layers import checked_layers, checked_rows, with_residual
 
 _SCALE = 2**28  # capacities are whole numbers of 32 bits, sums included
+_MOST = 4
 
 
 def attention_flow(
@@ -40,7 +41,7 @@ def attention_flow(
             ``(B, L, L)`` or ``(B, H, L, L)``, floating point.
         rows: Capacities from a source to the positions above the last layer,
             ``(B, Q, L)``: one-hot queries, or a row of pooling attention. None
-            is every position as a query.
+            is every position as a query. Each row sums to 4 at most.
         mask: Positions to which the flow is wanted, ``(B, L)`` bool; all if None.
 
     Returns:
@@ -50,7 +51,8 @@ def attention_flow(
 
     Raises:
         TypeError: If an input is not floating point or the mask not boolean.
-        ValueError: If the layers are not square and of one size.
+        ValueError: If the layers are not square and of one size, or a capacity
+            is negative, too large or nan.
 
     References:
         Abnar & Zuidema (2020), "Quantifying attention flow in transformers".
@@ -69,12 +71,24 @@ def attention_flow(
     if mask is not None:
         wanted = require_flags("mask", mask, "attention", wanted, "wanted")
     capacities = torch.stack([with_residual(layer.detach()) for layer in reversed(layers)], 1)
+    _require_capacities("attention", capacities, capacities)
+    _require_capacities("rows", start, start.sum(-1))
     edges = np.rint(capacities.double().cpu().numpy() * _SCALE).astype(np.int32)
     sources = np.rint(start.detach().double().cpu().numpy() * _SCALE).astype(np.int32)
     sinks = [row.nonzero()[:, 0].tolist() for row in wanted.cpu()]
     flows = [_flows(*each) for each in zip(edges, sources, sinks, strict=True)]
     found = torch.from_numpy(np.stack(flows)) / _SCALE
     return found.to(start)
+
+
+def _require_capacities(name: str, values: Tensor, sums: Tensor) -> None:
+    """Requires what can be rounded to whole numbers of 32 bits."""
+    low, high = (float(each) for each in (values.min(), sums.max()))
+    if not (low >= 0 and high <= _MOST):
+        raise ValueError(
+            f"{name} must hold capacities that are 0 or more and sum to {_MOST} at most; "
+            f"got {low:g} to a sum of {high:g}. Divide rows by their sum."
+        )
 
 
 def _flows(

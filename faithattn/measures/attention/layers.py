@@ -25,6 +25,7 @@ def checked_layers(name: str, layers: Sequence[Tensor]) -> list[Tensor]:
                 "Leave out layers over other positions."
             )
         require_device(f"{name}[{n}]", layer, f"{name}[0]", checked[0])
+        require_dtype(f"{name}[{n}]", layer, f"{name}[0]", checked[0])
     return checked
 
 
@@ -40,7 +41,17 @@ def checked_rows(rows: Tensor | None, like: Tensor) -> Tensor:
             f"got {tuple(rows.shape)}. Leave them out for every position."
         )
     require_device("rows", rows, "attention", like)
+    require_dtype("rows", rows, "attention", like)
     return rows
+
+
+def require_dtype(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
+    """Requires two tensors to have one dtype."""
+    if value.dtype != other.dtype:
+        raise ValueError(
+            f"{name} must have the dtype of {other_name}; got {value.dtype} and {other.dtype}. "
+            "Convert one of them."
+        )
 
 
 def over_heads(values: Tensor) -> Tensor:

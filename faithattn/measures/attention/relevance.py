@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from faithattn.measures.attention.layers import checked_layers, checked_rows, over_heads
+from faithattn.measures.attention.layers import (
+    checked_layers,
+    checked_rows,
+    over_heads,
+    require_dtype,
+)
 
 
 def attention_relevance(
@@ -57,6 +62,7 @@ def attention_relevance(
             f"gradients must have the shapes of attention; got attention {shapes[0]} and "
             f"gradients {shapes[1]}. Differentiate by each layer's weights."
         )
+    require_dtype("gradients[0]", slopes[0], "attention[0]", layers[0])
     read = checked_rows(rows, layers[-1])
     for layer, slope in zip(reversed(layers), reversed(slopes), strict=True):
         read = read + read @ over_heads((slope * layer).clamp_min(0))

@@ -15,6 +15,7 @@ from faithattn.explanations.given import Explanation, name_of_explanation, score
 from faithattn.importance.attribution.baselines import (
     Baseline,
     baselines_of,
+    check_baseline,
     name_of_baseline,
 )
 from faithattn.importance.attribution.budget import rows_to_run
@@ -73,6 +74,7 @@ def infidelity(
 
     Raises:
         AdapterError: If the model has no differentiable input.
+        TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range, or several labels are
             predicted and ``target`` names none.
 
@@ -90,6 +92,7 @@ def infidelity(
     count = require_count("n_samples", n_samples)
     if of not in OF:
         raise ValueError(f"of must be one of {', '.join(OF)}; got {of!r}. Choose one of those.")
+    check_baseline(baseline, "infidelity", several=False)
     seed = fresh_seed(seed)
     with torch.inference_mode(False), torch.no_grad():
         reading = read(model, inputs, view)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -65,7 +66,7 @@ def max_sensitivity(
 
     Raises:
         AdapterError: If the model has no differentiable input.
-        TypeError: If ``explanation`` is no name and no function.
+        TypeError: If ``explanation`` is no name and no function, or ``radius`` no number.
         ValueError: If an argument is out of range.
 
     References:
@@ -88,8 +89,12 @@ def max_sensitivity(
             f"got {type(explanation).__name__}. Scores alone say nothing of other inputs."
         )
     count = require_count("n_samples", n_samples)
-    if not radius > 0:
-        raise ValueError(f"radius must be positive; got {radius}. Leave it out for the default.")
+    if not isinstance(radius, int | float):
+        raise TypeError(f"radius must be a number; got {radius!r}. Leave it out for the default.")
+    if not 0 < radius < math.inf:
+        raise ValueError(
+            f"radius must be positive and finite; got {radius}. Leave it out for the default."
+        )
     seed = fresh_seed(seed)
     with torch.inference_mode(False), torch.no_grad():
         reading = read(model, inputs, view)

@@ -16,9 +16,9 @@ from faithattn.adapters.view import AttentionView
 from faithattn.explanations.given import Explanation
 from faithattn.measures.draws import fresh_seed, instance_ids
 from faithattn.metrics.erasure.orders import (
+    Drawn,
     Orders,
     Ranked,
-    draw_keys,
     is_named,
     named_orders,
     ranked,
@@ -65,7 +65,8 @@ def erasure_to_flip(
             ``"optimal"``: the fewest weights that any set needs, a floor for
             every order; known where the logits are affine in the attention,
             of at most 16 classes, and the view has one row or nothing is
-            renormalised.
+            renormalised. Other names are those of :func:`explain`, at the
+            predicted class.
         renormalize: Whether the weights left are divided by their sum, as
             published; the last weight then cannot go. Otherwise all can.
         n_random: Number of random orders of each instance.
@@ -74,7 +75,7 @@ def erasure_to_flip(
             mean (attention), or of the sum of derivatives.
         seed: Any whole number; None draws a fresh one, kept in the result.
         instances: Ids ``(B,)`` of the rows, int64; default ``arange(B)``. The
-            same (seed, id) gets the same random orders in any batch.
+            same (seed, id) gets the same draws in any batch.
 
     Returns:
         Share of weights, of attention, and number removed at the flip, one
@@ -109,8 +110,7 @@ def erasure_to_flip(
         reading = read(model, inputs, view, replay=runs * _SHORT_TEXT)
         ids = instance_ids(instances, reading.outputs)
         affine = _affine(reading, renormalize)
-        draws = draw_keys(reading, seed, ids, count)
-        order = ranked(reading, named, affine, draws, renormalize=renormalize)
+        order = ranked(reading, named, affine, Drawn(seed, ids, count), renormalize=renormalize)
         found = _measure(reading, order, affine, named, renormalize)
     rows = reading.rows
     return FlipResult(

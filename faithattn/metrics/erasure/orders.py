@@ -13,9 +13,18 @@ from faithattn.adapters.affine import Affine
 from faithattn.adapters.reading import Reading
 from faithattn.errors import AdapterError
 from faithattn.explanations.given import Explanation, name_of_explanation, scores_of
+from faithattn.explanations.kinds import kind_of
 from faithattn.measures.draws import POSITION_BITS, sort_keys
 
 Orders: TypeAlias = "Explanation | Sequence[Explanation] | Mapping[str, Explanation]"
+
+
+class Drawn(NamedTuple):
+    """What draws depend on: seed, ids of the rows ``(B,)``, and the number of random orders."""
+
+    seed: int
+    instances: Tensor
+    n_random: int
 
 
 class Ranked(NamedTuple):
@@ -42,18 +51,25 @@ class Ranked(NamedTuple):
 def named_orders(orders: Orders) -> dict[str, Explanation]:
     """The orders by name; two of one name are numbered."""
     if isinstance(orders, Mapping):
-        return dict(orders)
-    single = isinstance(orders, str | Tensor)
-    every: Sequence[Explanation] = [orders] if single else list(orders)  # type: ignore[list-item]
-    if not every:
+        named = dict(orders)
+    else:
+        named = _numbered([orders] if isinstance(orders, str | Tensor) else orders)
+    if not named:
         raise ValueError("orders must name at least one order; got none. Pass ('attention',).")
+    for order in named.values():
+        _check_order(order)
+    return named
+
+
+def _numbered(orders: object) -> dict[str, Explanation]:
+    """Several orders under their own names; scores, which have none, by number."""
+    if not isinstance(orders, Sequence):
+        raise TypeError(
+            "orders must be a name, scores (B, L), several of these, or a mapping of them; "
+            f"got {type(orders).__name__}. Pass ('attention',)."
+        )
     named: dict[str, Explanation] = {}
-    for order in every:
-        if not isinstance(order, str | Tensor):
-            raise TypeError(
-                "orders must hold names or scores (B, L); got "
-                f"{type(order).__name__}. Convert with torch.as_tensor."
-            )
+    for order in orders:
         plain = name = name_of_explanation(order)
         number = 1
         while name in named:
@@ -65,21 +81,37 @@ def named_orders(orders: Orders) -> dict[str, Explanation]:
     return named
 
 
+def _check_order(order: object) -> None:
+    if not isinstance(order, str | Tensor):
+        raise TypeError(
+            f"orders must hold names or scores (B, L); got {type(order).__name__}. "
+            "Convert with torch.as_tensor."
+        )
+    if isinstance(order, str) and order != "optimal":
+        try:
+            kind_of(order)
+        except ValueError as error:
+            raise ValueError(
+                f"orders must hold 'optimal' or names that explain() knows; got {order!r}. "
+                f"Of those, {error}"
+            ) from None
+
+
 def ranked(
     reading: Reading,
     orders: Mapping[str, Explanation],
     affine: Affine | None,
-    draws: Tensor,
+    drawn: Drawn,
     *,
     renormalize: bool,
 ) -> Ranked:
-    """Ranks positions by every order; ``draws`` (B, n, L) are the keys of random ones."""
+    """Ranks positions by every order."""
     erasable = erasable_positions(reading)
     scores, owners = [], []
     slopes = _Slopes(reading, affine)
     for owner, order in enumerate(orders.values()):
         if is_named(order, "random"):
-            each = -draws.double()
+            each = -_draw_keys(reading, drawn).double()
         elif is_named(order, "optimal"):
             each = _optimal(reading, affine, renormalize=renormalize)
         elif is_named(order, "attention_gradient"):
@@ -87,7 +119,8 @@ def ranked(
         elif is_named(order, "gradient_attention"):
             each = slopes.times_weight[:, None].double()
         else:
-            each = scores_of(reading, order)[:, None].double()
+            scored = scores_of(reading, order, seed=drawn.seed, instances=drawn.instances)
+            each = scored[:, None].double()
         scores.append(each)
         owners += [owner] * each.shape[1]
     every, lengths = torch.cat(scores, 1), erasable.sum(-1)
@@ -112,9 +145,10 @@ def shares_of_weight(reading: Reading) -> Tensor:
     return weights / torch.where(total > 0, total, 1)
 
 
-def draw_keys(reading: Reading, seed: int, ids: Tensor, count: int) -> Tensor:
+def _draw_keys(reading: Reading, drawn: Drawn) -> Tensor:
     """Keys of random orders, ``(B, count, L)``, exact in double precision."""
-    return sort_keys(seed, ids, 0, count, reading.rows.mask) >> POSITION_BITS
+    keys = sort_keys(drawn.seed, drawn.instances, 0, drawn.n_random, reading.rows.mask)
+    return keys >> POSITION_BITS
 
 
 def is_named(order: Explanation, name: str) -> bool:

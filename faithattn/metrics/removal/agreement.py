@@ -82,7 +82,9 @@ def removal_agreement(
     with torch.no_grad():
         replays = sum(map(expected_replays, names))
         reading = read(model, inputs, view, replay=replays, changes=any(map(changes, names)))
-    scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
+    scores = scores_of(
+        reading, explanation, target=target, seed=seed, instances=instances, removal=removals[0]
+    )
     classes = watched_class(reading, target)
     with torch.no_grad():
         importance = torch.stack([leave_one_out_of(reading, each, target) for each in removals], 1)

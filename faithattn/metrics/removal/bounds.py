@@ -94,7 +94,9 @@ def normalized_aopc(
         reading = read(
             model, inputs, view, replay=2 * expected_replays(name), changes=changes(name)
         )
-    scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
+    scores = scores_of(
+        reading, explanation, target=target, seed=seed, instances=instances, removal=removal
+    )
     classes = watched_class(reading, target)
     with torch.no_grad():
         drop = _drop_from(reading, removal, classes)

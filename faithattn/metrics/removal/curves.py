@@ -78,7 +78,7 @@ def removal_curves(
         units for regression), areas in 0..1. nan where an explanation has a
         nan, where nothing can be said without a set, and areas with fewer than
         two points. Where nothing can be said without all positions, as of a
-        text of none, the curves end one position before.
+        text of none, the curves end one position before; of few steps, one step.
 
     Raises:
         AdapterError: If the model cannot remove positions this way.
@@ -105,7 +105,9 @@ def removal_curves(
         reading = read(
             model, inputs, view, replay=2 * expected_replays(name), changes=changes(name)
         )
-    scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
+    scores = scores_of(
+        reading, explanation, target=target, seed=seed, instances=instances, removal=removal
+    )
     classes = watched_class(reading, target)
     with torch.no_grad():
         found = curves_of(reading, scores, classes, removal, shares, steps)

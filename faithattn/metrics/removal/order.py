@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ def check_fractions(fractions: object) -> tuple[float, ...]:
             f"fractions must be a sequence of numbers; got {type(fractions).__name__}. "
             "Use (0.01, 0.05, 0.1, 0.2, 0.5)."
         )
-    numbers = all(isinstance(each, int | float) for each in fractions)
+    numbers = all(isinstance(each, Real) for each in fractions)
     if not numbers or not fractions or not all(0 < each <= 1 for each in fractions):
         raise ValueError(
             f"fractions must lie above 0 and at most at 1; got {tuple(fractions)}. "

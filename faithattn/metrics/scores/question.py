@@ -34,7 +34,7 @@ class Question:
         removal: How positions are taken away.
         seed: Seed of whatever is drawn.
         instances: Ids ``(B,)`` of the rows; default ``arange(B)``.
-        evidence: What people hold to be the reason, ``(B, L)`` bool.
+        rationale: What people hold to be the reason, ``(B, L)`` bool.
     """
 
     model: object
@@ -45,7 +45,7 @@ class Question:
     removal: Removal = "delete"
     seed: int = 0
     instances: Tensor | None = None
-    evidence: Tensor | None = None
+    rationale: Tensor | None = None
     _known: dict[str, Any] = field(default_factory=dict, repr=False)
     _own: dict[str, Any] = field(default_factory=dict, repr=False, init=False)
 

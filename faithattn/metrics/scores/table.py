@@ -108,7 +108,13 @@ _ALL = (
         caution=_SCORES,
         compute=removals.soft_sufficiency,
     ),
-    Score("infidelity", "infidelity to removed subsets", _DOWN, compute=removals.misfit),
+    Score(
+        "infidelity",
+        "infidelity to removed subsets",
+        _DOWN,
+        caution=_DEPTH,
+        compute=removals.misfit,
+    ),
     Score(
         "faithfulness_violation",
         "share of violations",
@@ -126,18 +132,18 @@ _ALL = (
     ),
     Score(
         "average_precision",
-        "average precision of the evidence",
+        "average precision of the rationale",
         _UP,
         kind="plausibility",
         compute=people.precision,
     ),
     Score(
         "rationale_mass",
-        "share of weight on the evidence",
+        "share of weight on the rationale",
         _UP,
         kind="plausibility",
         compute=people.mass,
     ),
-    Score("token_f1", "token F1 of the evidence", _UP, kind="plausibility", compute=people.f1),
+    Score("token_f1", "token F1 of the rationale", _UP, kind="plausibility", compute=people.f1),
 )
 SCORES: dict[str, Score] = {score.name: score for score in _ALL}

@@ -21,6 +21,7 @@ from faithattn.planted.calibration.outcome import Calibration
 from faithattn.planted.calibration.pairs import KINDS, Setting, make_setting
 from faithattn.planted.compensating import Compensating
 
+_LONGEST = 1024  # words of a text
 _BATCH = 256  # texts a metric is asked about at once
 # Numbers this close are tied: sums in another order differ by as much.
 _RELATIVE, _ABSOLUTE = 1e-9, 1e-12
@@ -157,7 +158,7 @@ def _plan(
         _chosen(metrics),
         [
             (length, depth)
-            for length in _counts("lengths", lengths, least=2)
+            for length in _counts("lengths", lengths, least=2, most=_LONGEST)
             for depth in _counts("depths", depths, least=0)
         ],
         _counts("sizes", sizes),
@@ -242,14 +243,16 @@ def _counted(
     """What a :class:`Cell` counts, from ``n_pairs`` on."""
     if pair is None:
         return n_pairs, 0, 0, 1.0, math.nan, math.nan, math.nan
-    texts = [values[: size * n_pairs].view(size, n_pairs) for values in pair]
-    better, worse = (each.nanmean(0) for each in texts)
+    texts = torch.stack([values[: size * n_pairs].view(size, n_pairs) for values in pair])
+    # Both sides over the same texts: one that a side has no value of is left out of both.
+    together = texts.masked_fill(texts.isnan().any(0), torch.nan)
+    better, worse = (each.nanmean(0) for each in together)
     gain = (better - worse) * (1 if score.larger_is_faithful else -1)
     slack = _ABSOLUTE + _RELATIVE * torch.maximum(better.abs(), worse.abs())
     right = int((gain > slack).sum())
     # A number that is not defined says nothing about the pair, as a tie does.
     tied = int(((gain.abs() <= slack) | gain.isnan()).sum())
-    undefined = float(torch.stack(texts).isnan().double().mean())
+    undefined = float(texts.isnan().double().mean())
     probability = (right + tied / 2) / n_pairs
     return n_pairs, right, tied, undefined, probability, *wilson(probability, n_pairs)
 
@@ -259,7 +262,12 @@ def _chosen(metrics: Iterable[str | Score] | None) -> list[Score]:
     if metrics is None:
         usual = [score for score in SCORES.values() if score.by_default]
         return [score for score in usual if score.kind == "faithfulness"]
-    asked = [metrics] if isinstance(metrics, str | Score) else list(metrics)
+    asked = [metrics] if isinstance(metrics, str | Score) else metrics
+    if not isinstance(asked, Iterable):
+        raise TypeError(
+            f"metrics must be names or Score objects; got {type(metrics).__name__}. "
+            f"Names are {', '.join(_names())}."
+        )
     found: dict[str, Score] = {}
     for each in asked:
         if not isinstance(each, str | Score):
@@ -287,15 +295,30 @@ def _names() -> list[str]:
     return [name for name, score in SCORES.items() if score.kind == "faithfulness"]
 
 
-def _counts(name: str, values: Sequence[int], *, least: int = 1) -> tuple[int, ...]:
+def _counts(
+    name: str, values: Sequence[int], *, least: int = 1, most: int | None = None
+) -> tuple[int, ...]:
     """Several whole numbers, ascending, each once."""
+    _require_several(name, values)
     counts = sorted({require_count(name, value, least=least) for value in values})
     if not counts:
         raise ValueError(f"{name} must hold a number; got none. Pass one or more.")
+    if most is not None and counts[-1] > most:
+        raise ValueError(
+            f"{name} must be at most {most}; got {counts[-1]}. Longer texts tell no more."
+        )
     return tuple(counts)
 
 
+def _require_several(name: str, values: object) -> None:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a sequence of numbers; got {values!r}. Put it in a tuple.")
+
+
 def _contrasts(values: Sequence[float]) -> tuple[float, ...]:
+    _require_several("contrasts", values)
+    if not all(isinstance(value, int | float) for value in values):
+        raise TypeError(f"contrasts must be numbers; got {list(values)}. Leave them out.")
     contrasts = sorted({float(value) for value in values})
     if not contrasts or not all(0 < value <= 1 for value in contrasts):
         raise ValueError(

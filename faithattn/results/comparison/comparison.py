@@ -54,7 +54,9 @@ class Comparison:
         columns: The metrics.
         values: Values ``(N,)`` by explanation and metric; nan where undefined.
         reasons: Why a cell, ``(explanation, metric)``, is missing.
-        seconds: Time that each explanation, and each metric for all of them, took.
+        seconds: Time that each explanation took.
+        metric_seconds: Time that each metric took for all of them; what several
+            share counts for the first.
         view: The attention that was meant.
         removal: How positions were taken away.
         scores: The scores ``(B, L)`` of each explanation, a tensor a batch.
@@ -78,6 +80,7 @@ class Comparison:
     values: Mapping[tuple[str, str], Tensor]
     reasons: Mapping[tuple[str, str], str]
     seconds: Mapping[str, float]
+    metric_seconds: Mapping[str, float]
     view: str
     removal: str
     scores: Mapping[str, tuple[Tensor, ...]] = field(repr=False, kw_only=True)
@@ -113,6 +116,36 @@ class Comparison:
         apart = self.values[explanation, metric] - self.values[reference, metric]
         return describe(apart.double().numpy())
 
+    def select(
+        self, *, explanations: Sequence[str] | None = None, metrics: Sequence[str] | None = None
+    ) -> Comparison:
+        """Some of its rows and columns, in the order asked for, such as for a picture.
+
+        Args:
+            explanations: Names of rows; None for all.
+            metrics: Names of columns; None for all.
+
+        Raises:
+            ValueError: If there is no such row or column.
+        """
+        columns = {each.name: each for each in self.columns}
+        rows = _asked_for("explanations", explanations, self.explanations)
+        names = _asked_for("metrics", metrics, tuple(columns))
+
+        def kept(cells: Mapping[tuple[str, str], Any]) -> dict[tuple[str, str], Any]:
+            return {cell: cells[cell] for cell in cells if cell[0] in rows and cell[1] in names}
+
+        return replace(
+            self,
+            explanations=rows,
+            columns=tuple(columns[name] for name in names),
+            values=kept(self.values),
+            reasons=kept(self.reasons),
+            seconds={name: self.seconds[name] for name in rows},
+            metric_seconds={name: self.metric_seconds[name] for name in names},
+            scores={name: self.scores[name] for name in rows if name in self.scores},
+        )
+
     def records(self) -> list[dict[str, Any]]:
         """One row a cell: mean, interval, counts, time; None where there is no number."""
         rows = []
@@ -134,6 +167,7 @@ class Comparison:
             "removal": self.removal,
             "cells": self.records(),
             "seconds": dict(self.seconds),
+            "metric_seconds": dict(self.metric_seconds),
             "cautions": {each.name: each.caution for each in self.columns if each.caution},
         }
 
@@ -191,16 +225,13 @@ class Comparison:
                         f"and {getattr(each, name)!r}. Join only batches of one comparison."
                     )
         cells = list(dict.fromkeys(cell for each in comparisons for cell in each.values))
-        seconds = {
-            name: sum(each.seconds.get(name, 0.0) for each in comparisons)
-            for name in dict.fromkeys(name for each in comparisons for name in each.seconds)
-        }
         return cls(
             first.explanations,
             first.columns,
             {cell: torch.cat([each._or_nan(cell) for each in comparisons]) for cell in cells},
             {cell: why for each in comparisons for cell, why in each.reasons.items()},
-            seconds,
+            _total([each.seconds for each in comparisons]),
+            _total([each.metric_seconds for each in comparisons]),
             first.view,
             first.removal,
             scores={
@@ -232,3 +263,23 @@ def _described(values: Tensor, *, share: bool) -> Statistics:
         return found
     low, high = share_interval(values)
     return replace(found, low=low, high=high)
+
+
+def _asked_for(
+    argument: str, names: Sequence[str] | None, known: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The names that are asked for, each of which must be known."""
+    if names is None:
+        return known
+    unknown = [name for name in names if name not in known]
+    if isinstance(names, str) or unknown or not names:
+        got = unknown[0] if unknown else names
+        raise ValueError(
+            f"{argument} must be some of {', '.join(known)}; got {got!r}. Leave it out for all."
+        )
+    return tuple(names)
+
+
+def _total(times: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Times of several batches added up by name; all have the same names."""
+    return {name: sum(each[name] for each in times) for name in times[0]}

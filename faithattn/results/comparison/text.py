@@ -54,8 +54,12 @@ def notes(comparison: Comparison, *, intervals: bool = True) -> Iterator[str]:
         yield f"To be read with care: {', '.join(names)}. {caution}"
     for reason, cells in _reasons(comparison).items():
         yield f"no value for {', '.join(cells)}: {reason}"
-    times = (f"{name} {spent:.2f} s" for name, spent in comparison.seconds.items())
-    yield "time: " + ", ".join(times)
+    for what, seconds in (
+        ("explanations", comparison.seconds),
+        ("metrics", comparison.metric_seconds),
+    ):
+        times = (f"{name} {spent:.2f} s" for name, spent in seconds.items())
+        yield f"time of {what}: {', '.join(times)}"
 
 
 def page(comparison: Comparison, reference: str | None) -> str:

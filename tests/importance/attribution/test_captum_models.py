@@ -21,6 +21,8 @@ from faithattn import (
     captum_importance,
     gradient_importance,
 )
+from faithattn.adapters.reading import read
+from faithattn.importance.attribution.explained import Forward, Hooked, explained
 from faithattn.importance.attribution.methods import METHODS
 
 PAGE = Path(__file__).parents[3] / "docs" / "captum.md"
@@ -120,6 +122,13 @@ def test_reasons_name_what_the_rules_do_not_reach() -> None:
         captum_importance(case.model, case.inputs, method="deep_lift")
     with pytest.raises(AdapterError, match="got 1 ReLU, 0 of them by modules"):
         captum_importance(adapt(Rectified(module=False)), IDS, method="guided_backprop")
+
+    class Half(Rectified):
+        def states(self, x: Tensor) -> Tensor:
+            return (super().states(x) - 0.1).relu()
+
+    with pytest.raises(AdapterError, match="got 2 ReLU, 1 of them by modules"):
+        captum_importance(adapt(Half()), IDS, method="guided_backprop")
     with pytest.raises(AdapterError, match=r"otherwise: ReLU\. Use 'integrated_gradients'\.$"):
         captum_importance(
             adapt(Rectified(module=False)), IDS, method="deep_lift", detach_attention=True
@@ -227,3 +236,16 @@ def test_modules_in_single_precision_and_inference_mode() -> None:
         found = captum_importance(model, IDS, method="input_x_gradient", reduction="abs_sum")
         assert torch.equal(found, gradient_importance(model, IDS, detach_attention=False))
     assert found.dtype == torch.float32
+
+
+@pytest.mark.parametrize("of", ["probability", "logit"])
+@pytest.mark.parametrize(("count", "kind"), [(1, "sigmoid"), (3, "sigmoid"), (3, "softmax")])
+def test_the_output_made_by_modules_is_the_output(count: int, kind: str, of: str) -> None:
+    model = Rectified(count)
+    with torch.no_grad():
+        reading = read(adapt(model, output=kind), IDS)
+    subject, rows = explained(reading, of, False), torch.arange(len(IDS))
+    for last in (1, max(count - 1, 1)):
+        classes = torch.tensor([0, last, 1])
+        made = [each(subject, classes)(subject.values, rows) for each in (Forward, Hooked)]
+        torch.testing.assert_close(made[1], made[0], rtol=0, atol=1e-12)

@@ -115,6 +115,21 @@ def test_model_and_global_states_stay_as_they_were(method: str) -> None:
     assert random.getstate() == states[1]
 
 
+@pytest.mark.parametrize("method", ["gradient_shap", "lime"])
+def test_no_device_but_that_of_the_model_is_seeded(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_seed: int) -> None:
+        pytest.fail("the random state of other devices is not given back")
+
+    for module in (torch.cuda, torch.mps, torch.xpu):
+        for name in ("manual_seed", "manual_seed_all"):
+            monkeypatch.setattr(module, name, refused, raising=False)
+    case, before = make_case("bag"), torch.get_rng_state()
+    importance(case, case.inputs, method)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_an_error_in_the_midst_leaves_no_hooks_and_no_attributes() -> None:
     class Breaking(Rectified):
         runs = 0
@@ -277,10 +292,18 @@ ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"n_stepz": 3}, TypeError, "options must be what integrated_gradients takes: .*got n_stepz"),
     ({"baselines": 0}, TypeError, "got baselines"),
     ({"window": 2}, TypeError, "got window"),
+    ({"n_steps": 0}, ValueError, "n_steps must be at least 1; got 0"),
+    ({"method": "occlusion", "window": 1.5}, TypeError, "window must be a whole number; got 1.5"),
+    (
+        {"method": "shapley_value_sampling", "n_samples": 0},
+        ValueError,
+        "n_samples must be at least 1",
+    ),
     ({"reduction": "mean"}, ValueError, "reduction must be one of sum, abs_sum, l1, l2"),
     ({"of": "loss"}, ValueError, "of must be one of probability, logit"),
     ({"baseline": "unk"}, ValueError, "baseline must be one of zero, mean, pad, mask"),
     ({"baseline": ("zero", "mean")}, ValueError, "baseline must be one for integrated_gradients"),
+    ({"baseline": 0}, TypeError, "baseline must be a name, a tensor or a sequence of them; got 0"),
     ({"baseline": torch.zeros(3)}, ValueError, r"baseline must have shape \(4,\), \(4, 4\)"),
     ({"baseline": torch.zeros(4).long()}, TypeError, "baseline must be floating point"),
     ({"baseline": "mask"}, AdapterError, "model must embed a known mask token"),

@@ -60,3 +60,17 @@ def test_flow_outside_the_mask_is_not_computed() -> None:
     assert torch.equal(found[..., mask[0]], attention_flow(attention)[..., mask[0]])
     with pytest.raises(ValueError, match="mask must have the shape of attention"):
         attention_flow(attention, mask=mask[:, :3])
+
+
+def test_what_is_no_capacity() -> None:
+    (layer,) = layers(1, 1, 3, 3)
+    rows = torch.full((1, 1, 3), 9.0).double()
+    with pytest.raises(ValueError, match=r"rows must hold .* sum to 4 .* a sum of 27"):
+        attention_flow([layer], rows=rows)
+    with pytest.raises(ValueError, match="attention must hold capacities that are 0 or more"):
+        attention_flow([layer - 0.5])
+    with pytest.raises(ValueError, match="got nan"):
+        attention_flow([layer * torch.nan])
+    most = attention_flow([layer], rows=rows / 9)  # sums to 3
+    expected = attention_flow([layer]).sum(1, keepdim=True)
+    torch.testing.assert_close(most, expected, atol=TOLERANCE, rtol=0)

@@ -106,6 +106,12 @@ def test_bad_arguments() -> None:
         attention_rollout([square], rows=square[:1])
     with pytest.raises(TypeError, match=r"attention\[0\] must be floating point"):
         attention_rollout([square.long()])
+    with pytest.raises(ValueError, match=r"attention\[1\] must have the dtype of attention\[0\]"):
+        attention_rollout([square, square.float()])
+    with pytest.raises(ValueError, match=r"rows must have the dtype of attention; got torch.float"):
+        attention_relevance([square], [square], rows=square.float())
+    with pytest.raises(ValueError, match=r"gradients\[0\] must have the dtype of attention\[0\]"):
+        attention_relevance([square], [square.float()])
     with pytest.raises(ValueError, match="gradients must have the shapes of attention"):
         attention_relevance([square], [square[:1]])
     with pytest.raises(ValueError, match=r"values must have shape \(B, H, L, E\)"):

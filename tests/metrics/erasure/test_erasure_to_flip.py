@@ -14,8 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from faithattn import AdapterError, AttentionView, FlipResult, Run, erasure_to_flip, memory_budget
+from faithattn import (
+    AdapterError,
+    AttentionView,
+    FlipResult,
+    Run,
+    erasure_to_flip,
+    explain,
+    memory_budget,
+)
 from faithattn.adapters.reading import read
+from faithattn.explanations import controls
+from faithattn.explanations.kinds import KINDS
 from faithattn.measures.draws import sort_keys
 from faithattn.metrics.erasure.steps import Foreseen, first_flips
 from tests.metrics.stack import Stack
@@ -117,10 +127,10 @@ def test_bent_logits_agree_with_the_loop(kind: type[Scored], renormalize: bool) 
 
 
 def test_several_rows_lose_the_same_positions() -> None:
-    own = draws(6, 3, 1, 5).softmax(-1)
-    mask = torch.ones(6, 5, dtype=torch.bool)
+    own = (2 * draws(40, 3, 1, 5)).softmax(-1)  # masses without the first differ by row
+    mask = torch.ones(40, 5, dtype=torch.bool)
     mask[:, 0] = False  # a special token keeps its weight in every row
-    scores = 2 * draws(6, 3, 1, 5, 1, seed=3)
+    scores = 2 * draws(40, 3, 1, 5, 1, seed=3)
     view = AttentionView("row")
     for renormalize in (True, False):
         model = Replayed(own, scores, constant=(0.2,), mask=mask)
@@ -376,7 +386,10 @@ def test_given_scores() -> None:
         ({"orders": ()}, ValueError, "orders must name at least one order; got none"),
         ({"orders": [3]}, TypeError, r"orders must hold names or scores \(B, L\); got int"),
         ({"orders": ["random", "random"]}, ValueError, "name each order once; got 'random' twice"),
-        ({"orders": ["best"]}, ValueError, "got 'best'"),
+        ({"orders": {}}, ValueError, "orders must name at least one order; got none"),
+        ({"orders": 3}, TypeError, "orders must be a name, scores .*, or a mapping.*; got int"),
+        ({"orders": {"mine": 3}}, TypeError, r"orders must hold names or scores .*; got int"),
+        ({"orders": ["best"]}, ValueError, r"orders must hold 'optimal' or names.*; got 'best'"),
         ({"orders": torch.zeros(6, 3)}, ValueError, r"one score a position, shape \(6, 9\)"),
         ({"n_random": 0}, ValueError, "n_random must be at least 1; got 0"),
         ({"seed": 0.5}, TypeError, "seed must be a whole number; got 0.5"),
@@ -389,6 +402,36 @@ def test_bad_options(options: dict[str, Any], kind: type[Exception], message: st
     result = erasure_to_flip(*planted.indifferent(), seed=0)
     with pytest.raises(ValueError, match=r"order must be one of attention, .*; got 'flow'"):
         result.summary("flow")
+
+
+def test_an_order_that_never_flips_is_later_than_random() -> None:
+    own = torch.tensor([[0.5, 0.3, 0.2]] * 40, dtype=torch.float64)
+    scores = torch.tensor([[[1.0], [-2.0], [1.0]]] * 40, dtype=torch.float64)
+    model = Replayed(own, scores, constant=(0.05,))
+    never, first = (torch.tensor([order] * 40).double() for order in ([1, 3, 2], [3, 1, 2]))
+    result = erasure_to_flip(
+        model, None, orders={"never": never, "first": first, "random": "random"},
+        renormalize=False, n_random=1, seed=0,
+    )  # fmt: skip
+    flips = result.flipped[:, 2] == 1
+    assert 0 < int(flips.sum()) < 40 and (result.flipped[:, 0] == 0).all()
+    rows = {row["order"]: row for row in result.table()}
+    # The first order flips at once; random ones do at 1 or 2 of 3 weights, or never.
+    assert rows["never"]["earlier_than_random"] == 0
+    assert rows["first"]["earlier_than_random"] == 1
+
+
+def test_scores_that_are_drawn_go_with_the_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As random orders do: by seed and id, whatever else is in the batch."""
+    monkeypatch.setitem(KINDS, "drawn", controls.random)
+    case, ids = make_case("text-bilstm-additive"), torch.tensor([4, 9, 2, 7, 5])
+    options: dict[str, Any] = {"renormalize": False, "seed": 3}
+    whole = erasure_to_flip(case.model, case.inputs, orders="drawn", instances=ids, **options)
+    scores = explain(case.model, case.inputs, kind="drawn", seed=3, instances=ids)
+    own = erasure_to_flip(case.model, case.inputs, orders=scores, **options)
+    assert torch.equal(whole.censored, own.censored)
+    other = erasure_to_flip(case.model, case.inputs, orders="drawn", **options)
+    assert not torch.equal(whole.censored, other.censored)
 
 
 def test_a_model_without_derivative() -> None:

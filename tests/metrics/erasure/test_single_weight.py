@@ -176,7 +176,9 @@ def test_short_instances_and_zero_weights() -> None:
     own = torch.tensor([[0.6, 0.4], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     model = Replayed(own, torch.ones(4, 2, 1, dtype=torch.float64), constant=(-0.1,), mask=mask)
     whole = single_weight_erasure(model, None, seed=0)
-    assert whole.delta_change.isnan().tolist() == [False, True, True, True]
+    for name in (*FIELDS, "delta_change", "delta_attention"):
+        assert getattr(whole, name).isnan().tolist() == [False, True, True, True]
+    assert whole.n_others.tolist() == [1, 0, 0, 0]
     assert whole.flips().undefined == 3 and whole.summary().overall.undefined == 3
     zeroed = single_weight_erasure(model, None, seed=0, renormalize=False)
     assert zeroed.delta_change.isnan().tolist() == [False, True, True, False]
@@ -198,7 +200,8 @@ def test_bins_of_the_difference_in_attention() -> None:
     slope = result.summary().notes["slope on the difference of weights"]
     assert slope == pytest.approx(stats.linregress(gaps, changes).slope)
     outside = result.by_delta_attention((0.1, 0.2))
-    assert outside[0]["n"] < 300
+    inside = (result.delta_attention >= 0.1) & (result.delta_attention <= 0.2)
+    assert outside[0]["n"] == int(inside.sum()) < int((result.delta_attention >= 0.1).sum())
 
 
 def test_draws_are_different_others_and_nested(text_case: Case) -> None:

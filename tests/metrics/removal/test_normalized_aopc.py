@@ -13,6 +13,7 @@ from cases import Case, make_case, make_text, texts
 from torch import Tensor
 
 from faithattn import memory_budget
+from faithattn.metrics.removal import bounds
 from faithattn.metrics.removal.beam import beam_bounds
 from faithattn.metrics.removal.bounds import normalized_aopc
 from faithattn.results.removal import NormalizedAOPC
@@ -77,6 +78,25 @@ def test_a_narrow_search_lies_inside_the_exact_bounds(text_case: Case) -> None:
     for each in (exact, wide, narrow):
         for value in (each.comprehensiveness, each.sufficiency):
             assert ((value >= 0) & (value <= 1)).all()
+
+
+def test_the_own_order_widens_what_a_search_missed(
+    text_case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, ids = text_case.model, text_case.inputs[:2]
+
+    def poor(_drop: Any, _mask: Tensor, chosen: Tensor, _width: int) -> tuple[Tensor, Tensor]:
+        middle = 1e-3 * chosen.double()
+        return middle, middle
+
+    monkeypatch.setattr(bounds, "beam_bounds", poor)
+    found = normalized_aopc(model, ids, exact_up_to=0)
+    own = torch.stack([found.aopc_comprehensiveness, found.aopc_sufficiency])
+    middle = torch.tensor([[0.0, 1e-3]]).double() / torch.tensor([6, 3])
+    met = torch.cat([own, middle])
+    torch.testing.assert_close(found.lower, met.amin(0))
+    torch.testing.assert_close(found.upper, met.amax(0))
+    assert (own != middle).all() and (own[1] < middle)[0, 0] and (own[0] > middle)[0, 0]
 
 
 def test_where_effects_add_up_attention_is_the_best_order() -> None:

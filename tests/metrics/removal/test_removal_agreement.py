@@ -71,6 +71,16 @@ def test_undefined_taus_are_counted() -> None:
     assert joined.undefined.tolist() == [[2, 2], [2, 2]] and joined.importance.shape == (6, 2, 5)
 
 
+def test_effects_that_differ_by_rounding_are_tied() -> None:
+    weights = planted.rows(4, 6)
+    inputs = planted.whole(weights, 0.3 / weights)  # every position does .3, but for rounding
+    found = removal_agreement(
+        planted.Linear(), inputs, removals=("mask_attention", "zero_embedding")
+    )
+    assert (found.importance != 0.3).any()
+    assert found.tau.isnan().all()
+
+
 def test_bad_arguments(text_case: Case) -> None:
     for bad in (("delete",), ("delete", "delete")):
         with pytest.raises(ValueError, match="removals must be two or more different ones; got"):

@@ -6,6 +6,7 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
 import planted
 import pytest
 import torch
@@ -219,11 +220,28 @@ def test_steps_are_equal(length: int, steps: int) -> None:
     assert set(points.nonzero()[:, 0].tolist()) == wanted
 
 
+def test_a_nan_inside_a_curve_makes_its_area_nan() -> None:
+    """A weight of 1 leaves nothing to renormalise by, as long as any other is left."""
+    weights = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4]]).double()
+    inputs = planted.whole(weights, torch.tensor([[1.0, 2.0, 3.0, 4.0]] * 2).double())
+    scores = torch.tensor([[1.0, 2.0, 3.0, 4.0]] * 2).double()
+    found = removal_curves(
+        *(planted.Linear(), inputs),
+        explanation=scores,
+        removal="mask_attention_renormalize",
+    )
+    assert found.without[0].isnan().tolist() == [False, False, False, True, True]
+    assert found.alone[0].isnan().tolist() == [True, True, True, False, False]
+    assert found.deletion_area.isnan().tolist() == [True, False]
+    assert found.insertion_area.isnan().tolist() == [True, False]
+
+
 def test_shares_are_rounded_up() -> None:
     counts = counts_of((0.01, 0.1, 0.2, 0.5, 1.0), torch.tensor([1, 5, 10, 30, 0]))
     assert counts.tolist() == [
         [1, 1, 1, 1, 1], [1, 1, 1, 3, 5], [1, 1, 2, 5, 10], [1, 3, 6, 15, 30], [1, 1, 1, 1, 1],
     ]  # fmt: skip
+    assert 0.07 * 100 > 7 and counts_of((0.07,), torch.tensor([100])).tolist() == [[7]]
 
 
 @given(st.lists(st.tuples(st.integers(-2, 2), st.booleans()), min_size=1, max_size=8))
@@ -256,6 +274,8 @@ def test_bad_arguments(text_case: Case) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             removal_curves(model, ids, fractions=bad)
+    single = removal_curves(model, ids, fractions=tuple(np.float32([0.25, 0.5])))
+    assert single.fractions == (0.25, 0.5)
     with pytest.raises(TypeError, match=r"fractions must be a sequence of numbers; got float"):
         removal_curves(model, ids, fractions=0.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="steps must"):
