@@ -210,5 +210,21 @@ def resolve_target(target: int | Tensor | None, reading: Reading) -> Tensor:
     return classes
 
 
+def explained_class(reading: Reading, target: int | Tensor | None) -> Tensor:
+    """The class or output ``(B,)`` that is explained; by default the predicted, or the only one.
+
+    Raises:
+        ValueError: If there are several outputs and none is the prediction.
+    """
+    if target is None and reading.output == "identity" and reading.outputs.shape[-1] == 1:
+        return torch.zeros_like(reading.predicted)
+    if target is None and (reading.predicted < 0).any():
+        raise ValueError(
+            "target must name an output where none is the prediction; got None for "
+            f"{reading.outputs.shape[-1]} outputs of kind {reading.output!r}. Pass its number."
+        )
+    return resolve_target(target, reading)
+
+
 def _named(features: Mapping[str, Tensor]) -> str:
     return ", ".join(f"{name!r} {tuple(value.shape)}" for name, value in features.items())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from faithattn.adapters.reading import Reading, read, resolve_target
+from faithattn.adapters.reading import Reading, explained_class, read
 from faithattn.adapters.rows import Rows
 from faithattn.adapters.state import differentiating
 from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
@@ -74,17 +74,8 @@ def target_logit(asked: Asked, logits: Tensor) -> Tensor:
 
 
 def _classes(asked: Asked) -> Tensor:
-    """The class or output ``(B,)`` that is explained."""
-    reading = asked.reading
-    classes = resolve_target(asked.target, reading)
-    if bool((classes >= 0).all()):
-        return classes.clone()  # one of inference mode cannot be kept for a gradient
-    if reading.outputs.shape[-1] > 1:
-        raise ValueError(
-            f"target must name one of the {reading.outputs.shape[-1]} outputs, none of which is "
-            "the predicted class; got None. Pass target=0 or one for each instance."
-        )
-    return torch.zeros_like(classes)
+    """The class or output ``(B,)`` that is explained; none of inference mode, for a gradient."""
+    return explained_class(asked.reading, asked.target).clone()
 
 
 def weights_of(rows: Rows) -> Tensor:

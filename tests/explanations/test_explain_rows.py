@@ -266,7 +266,7 @@ def test_a_model_that_turns_gradients_off(kind: str) -> None:
 
 def test_several_outputs_have_no_predicted_class() -> None:
     adapter = adapt(adapted().model, output="identity")
-    with pytest.raises(ValueError, match=r"target must name one of the 3 outputs.*got None"):
+    with pytest.raises(ValueError, match=r"target must name an output .*got None for 3 outputs"):
         explain(adapter, IDS, kind="gradient_attention", view=AttentionView.cls())
     found = explain(adapter, IDS, kind="gradient_attention", view=AttentionView.cls(), target=2)
     assert (found != 0).any()

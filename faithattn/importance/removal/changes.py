@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from faithattn.adapters.protocol import Run
-from faithattn.adapters.reading import Reading, resolve_target
+from faithattn.adapters.reading import Reading, explained_class, resolve_target
 from faithattn.adapters.validate import require_logits
 from faithattn.errors import AdapterError
 from faithattn.measures.outputs import class_probability, output_distance, probabilities
@@ -62,20 +61,8 @@ def change_from(reading: Reading, target: int | Tensor | None) -> Change:
 
 
 def fall_from(reading: Reading, target: int | Tensor | None) -> Fall:
-    """Falls from a reading; see :func:`watched_class` for the class."""
-    return Fall(reading, watched_class(reading, target))
-
-
-def watched_class(reading: Reading, target: int | Tensor | None) -> Tensor:
-    """The class ``(B,)`` whose probability is watched; of one regression output, that output."""
-    if target is None and reading.output == "identity" and reading.outputs.shape[-1] == 1:
-        return torch.zeros_like(reading.predicted)
-    if target is None and (reading.predicted < 0).any():
-        raise ValueError(
-            "target must name an output where none is the prediction; got None for "
-            f"{reading.outputs.shape[-1]} outputs of kind {reading.output!r}. Pass its number."
-        )
-    return resolve_target(target, reading)
+    """Falls from a reading; see :func:`explained_class` for the class."""
+    return Fall(reading, explained_class(reading, target))
 
 
 def logits_of(reading: Reading, run: Run, size: int) -> Tensor:

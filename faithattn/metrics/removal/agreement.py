@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from faithattn.adapters.reading import Reading, read
+from faithattn.adapters.reading import Reading, explained_class, read
 from faithattn.adapters.view import AttentionView
 from faithattn.explanations.given import Explanation, name_of_explanation, scores_of
 from faithattn.importance.leave_one_out import (
@@ -18,7 +18,6 @@ from faithattn.importance.leave_one_out import (
     expected_replays,
     leave_one_out_of,
 )
-from faithattn.importance.removal.changes import watched_class
 from faithattn.measures.rank import rank_correlation
 from faithattn.metrics.correlation import output_noise
 from faithattn.metrics.removal.curves import FRACTIONS, curves_of
@@ -85,7 +84,7 @@ def removal_agreement(
     scores = scores_of(
         reading, explanation, target=target, seed=seed, instances=instances, removal=removals[0]
     )
-    classes = watched_class(reading, target)
+    classes = explained_class(reading, target)
     with torch.no_grad():
         importance = torch.stack([leave_one_out_of(reading, each, target) for each in removals], 1)
         curves = [curves_of(reading, scores, classes, each, shares, 0) for each in removals]

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from faithattn._checks import require_count
-from faithattn.adapters.reading import Reading, read
+from faithattn.adapters.reading import Reading, explained_class, read
 from faithattn.adapters.view import AttentionView
 from faithattn.explanations.given import Explanation, name_of_explanation, scores_of
 from faithattn.importance.leave_one_out import Removal, changes, check_removal, expected_replays
-from faithattn.importance.removal.changes import watched_class
 from faithattn.importance.removal.outputs import removed_probabilities
 from faithattn.measures.lattice import MOST, chain_bounds, subset_marks
 from faithattn.measures.outputs import class_probability
@@ -97,7 +96,7 @@ def normalized_aopc(
     scores = scores_of(
         reading, explanation, target=target, seed=seed, instances=instances, removal=removal
     )
-    classes = watched_class(reading, target)
+    classes = explained_class(reading, target)
     with torch.no_grad():
         drop = _drop_from(reading, removal, classes)
         rows = reading.rows

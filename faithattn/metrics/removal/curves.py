@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from faithattn._checks import require_count
-from faithattn.adapters.reading import Reading, read
+from faithattn.adapters.reading import Reading, explained_class, read
 from faithattn.adapters.view import AttentionView
 from faithattn.explanations.given import Explanation, name_of_explanation, scores_of
 from faithattn.importance.leave_one_out import Removal, changes, check_removal, expected_replays
-from faithattn.importance.removal.changes import watched_class
 from faithattn.importance.removal.outputs import Reduce, over_sets
 from faithattn.importance.removal.sets import Ranked
 from faithattn.measures.outputs import class_log_odds, class_probability, probabilities
@@ -108,7 +107,7 @@ def removal_curves(
     scores = scores_of(
         reading, explanation, target=target, seed=seed, instances=instances, removal=removal
     )
-    classes = watched_class(reading, target)
+    classes = explained_class(reading, target)
     with torch.no_grad():
         found = curves_of(reading, scores, classes, removal, shares, steps)
     rows = reading.rows

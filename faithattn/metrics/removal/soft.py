@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from faithattn._checks import require_count
-from faithattn.adapters.reading import Reading, read
+from faithattn.adapters.reading import Reading, explained_class, read
 from faithattn.adapters.view import AttentionView
 from faithattn.explanations.given import Explanation, name_of_explanation, scores_of
-from faithattn.importance.removal.changes import watched_class
 from faithattn.importance.removal.operators import explained_feature, run_with
 from faithattn.importance.removal.outputs import removed_probabilities, rows_at_once
 from faithattn.measures.draws import element_shares, fresh_seed, instance_ids, spans
@@ -89,7 +88,7 @@ def soft_removal(
         reading = read(model, inputs, view)
     ids = instance_ids(instances, reading.rows.mask)
     scores = scores_of(reading, explanation, target=target, seed=seed, instances=instances)
-    classes = watched_class(reading, target)
+    classes = explained_class(reading, target)
     mask = reading.rows.mask
     keep = _keeping(scores, mask, scale)
     with torch.no_grad():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from faithattn.importance.removal.changes import watched_class
+from faithattn.adapters.reading import explained_class
 from faithattn.metrics.attribution.infidelity import infidelity
 from faithattn.metrics.removal.bounds import normalized_aopc
 from faithattn.metrics.removal.curves import FRACTIONS, curves_of
@@ -78,7 +78,7 @@ def misfit(question: Question) -> Tensor:
 
 def _curves(question: Question) -> dict[str, Tensor]:
     def compute() -> dict[str, Tensor]:
-        classes = watched_class(question.reading, question.target)
+        classes = explained_class(question.reading, question.target)
         with torch.inference_mode(False), torch.no_grad():
             return curves_of(
                 question.reading, question.scores, classes, question.removal, FRACTIONS, _STEPS
