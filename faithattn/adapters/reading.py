@@ -94,6 +94,18 @@ class Reading:
         """Whether alternatives go without running the whole model."""
         return isinstance(self.model, SupportsReplay) and self.run.state is not None
 
+    def described(self) -> dict[str, Any]:
+        """What every result says of the reading that it came from, by the names of its fields."""
+        rows = self.rows
+        return {
+            "predicted": self.predicted,
+            "max_attention": rows.max_attention,
+            "mass": rows.mean_mass,
+            "view": str(rows.view),
+            "output": self.output,
+            "replay": self.replayed,
+        }
+
     def alternatives_at_once(self, *, bytes_per_element: int) -> int:
         """How many alternatives fit the memory budget: their weights, rows and logits."""
         held = [*self.rows.attention.values(), self.rows.conditional, self.run.logits]

@@ -181,12 +181,7 @@ def _correlate(
         tie_tolerance=tolerances,
     )
     return Correlation(
-        predicted=reading.predicted,
-        max_attention=rows.max_attention,
-        mass=rows.mean_mass,
-        view=str(rows.view),
-        output=reading.output,
-        replay=reading.replayed,
+        **reading.described(),
         statistic=tau.statistic,
         pvalue=tau.pvalue,
         explanation=explanation,

@@ -116,12 +116,7 @@ def deception_screen(
     hidden = (share < even * (1 - _EVEN)) & (effect >= min_effect) & (effect > rival_effect)
     undefined = (share + effect + rival_effect).isnan() | (size[:, 0] == 0) | ~others.any(1)
     return DeceptionResult(
-        predicted=reading.predicted,
-        max_attention=reading.rows.max_attention,
-        mass=reading.rows.mean_mass,
-        view=str(reading.rows.view),
-        output=reading.output,
-        replay=reading.replayed,
+        **reading.described(),
         flagged=hidden.to(share.dtype).masked_fill(undefined, math.nan),
         share=share,
         even_share=even,

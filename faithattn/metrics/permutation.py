@@ -93,12 +93,7 @@ def permutation_test(
     rows = reading.rows
     undefined = ~(rows.valid.sum(-1) > 1).any(-1)
     return PermutationResult(
-        predicted=reading.predicted,
-        max_attention=rows.max_attention,
-        mass=rows.mean_mass,
-        view=str(rows.view),
-        output=reading.output,
-        replay=reading.replayed,
+        **reading.described(),
         tvd=drawn.tvd.masked_fill(undefined[:, None], torch.nan),
         median_tvd=estimate.median.masked_fill(undefined, torch.nan),
         jsd=drawn.jsd.masked_fill(undefined[:, None], torch.nan),

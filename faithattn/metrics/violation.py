@@ -87,12 +87,7 @@ def faithfulness_violation(
     reading, scores, effects = _read(model, inputs, explanation, removal, view, drawn)
     top = top_signs(scores, effects, reading.rows.mask, output_noise(reading.run.logits.dtype))
     return ViolationResult(
-        predicted=reading.predicted,
-        max_attention=reading.rows.max_attention,
-        mass=reading.rows.mean_mass,
-        view=str(reading.rows.view),
-        output=reading.output,
-        replay=reading.replayed,
+        **reading.described(),
         violated=top.violated,
         position=top.position,
         weight=top.score,
@@ -172,12 +167,7 @@ def polarity_agreement(
     mask, noise = reading.rows.mask, output_noise(reading.run.logits.dtype)
     found = sign_agreement(scores, effects, mask, noise, k)
     return PolarityResult(
-        predicted=reading.predicted,
-        max_attention=reading.rows.max_attention,
-        mass=reading.rows.mean_mass,
-        view=str(reading.rows.view),
-        output=reading.output,
-        replay=reading.replayed,
+        **reading.described(),
         agreement=found.share,
         weighted=found.weighted,
         top=found.top,

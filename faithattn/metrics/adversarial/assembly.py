@@ -35,12 +35,7 @@ def assembled(
     outcome = torch.where(found.outcome == EXACT, EXACT, CLOSED)
     missed = torch.where(found.outcome == EXACT, UNCONFIRMED, found.outcome)
     return AdversarialResult(
-        predicted=reading.predicted,
-        max_attention=rows.max_attention,
-        mass=rows.mean_mass,
-        view=str(rows.view),
-        output=reading.output,
-        replay=reading.replayed,
+        **reading.described(),
         attention=_overridden(attack, judged.rows),
         original=_stacked(rows.attention, 1),
         probabilities=judged.outputs,

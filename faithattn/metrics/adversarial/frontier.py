@@ -119,12 +119,7 @@ def _result(
     ceiling = torch.maximum(ceiling, value)
     undefined = ~rows.valid.any(-1).any(-1)[:, None, None]
     return AdversarialFrontier(
-        predicted=reading.predicted,
-        max_attention=rows.max_attention,
-        mass=rows.mean_mass,
-        view=str(rows.view),
-        output=reading.output,
-        replay=reading.replayed,
+        **reading.described(),
         max_jsd=value.masked_fill(undefined, torch.nan),
         tvd=torch.stack(distance, 1).view(shape).masked_fill(undefined, torch.nan),
         upper_bound=ceiling.masked_fill(undefined, torch.nan),

@@ -92,12 +92,7 @@ def captum_attribution(
             reading = read(model, inputs, view)
         found = attributed(reading, asked, instances)
     return Attribution(
-        predicted=reading.predicted,
-        max_attention=reading.rows.max_attention,
-        mass=reading.rows.mean_mass,
-        view=str(reading.rows.view),
-        output=reading.output,
-        replay=reading.replayed,
+        **reading.described(),
         importance=found.importance,
         mask=reading.rows.mask,
         delta=found.delta,

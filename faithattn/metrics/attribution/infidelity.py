@@ -100,11 +100,7 @@ def infidelity(
         subject = explained(reading, of, False)
         values = _values(subject, scores, baseline, target, count, normalize, seed, instances)
     return Infidelity(
-        predicted=reading.predicted,
-        max_attention=reading.rows.max_attention,
-        mass=reading.rows.mean_mass,
-        view=str(reading.rows.view),
-        output=reading.output,
+        **reading.described(),
         infidelity=values,
         explanation=name_of_explanation(explanation),
         normalized=normalize,

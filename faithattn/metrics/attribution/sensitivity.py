@@ -101,11 +101,7 @@ def max_sensitivity(
         subject = explained(reading, "probability", False)
         values = _values(subject, explanation, view, float(radius), count, seed, instances)
     return Sensitivity(
-        predicted=reading.predicted,
-        max_attention=reading.rows.max_attention,
-        mass=reading.rows.mean_mass,
-        view=str(reading.rows.view),
-        output=reading.output,
+        **reading.described(),
         sensitivity=values,
         explanation=explanation if isinstance(explanation, str) else name_of(explanation),
         radius=float(radius),

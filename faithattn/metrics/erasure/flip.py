@@ -112,15 +112,8 @@ def erasure_to_flip(
         affine = _affine(reading, renormalize)
         order = ranked(reading, named, affine, Drawn(seed, ids, count), renormalize=renormalize)
         found = _measure(reading, order, affine, named, renormalize)
-    rows = reading.rows
     return FlipResult(
-        predicted=reading.predicted,
-        max_attention=rows.max_attention,
-        mass=rows.mean_mass,
-        view=str(rows.view),
-        output=reading.output,
-        replay=reading.replayed,
-        **found,
+        **(reading.described() | found),
         orders=tuple(named),
         renormalize=renormalize,
         n_random=count,

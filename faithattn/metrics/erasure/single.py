@@ -78,15 +78,8 @@ def single_weight_erasure(
         reading = read(model, inputs, view, replay=1 + (count or _SHORT_TEXT))
         ids = instance_ids(instances, reading.outputs)
         found = _compare(reading, _columns(reading, seed, ids, count), renormalize)
-    rows = reading.rows
     return SingleErasure(
-        predicted=reading.predicted,
-        max_attention=rows.max_attention,
-        mass=rows.mean_mass,
-        view=str(rows.view),
-        output=reading.output,
-        replay=reading.replayed,
-        **found,
+        **(reading.described() | found),
         renormalize=renormalize,
         seed=seed,
         n_random=count,

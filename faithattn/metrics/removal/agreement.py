@@ -88,14 +88,8 @@ def removal_agreement(
     with torch.no_grad():
         importance = torch.stack([leave_one_out_of(reading, each, target) for each in removals], 1)
         curves = [curves_of(reading, scores, classes, each, shares, 0) for each in removals]
-    rows = reading.rows
     return RemovalAgreement(
-        predicted=reading.predicted,
-        max_attention=rows.max_attention,
-        mass=rows.mean_mass,
-        view=str(rows.view),
-        output=reading.output,
-        replay=reading.replayed,
+        **reading.described(),
         tau=_taus(reading, importance),
         aopc_comprehensiveness=torch.stack([each["aopc_comprehensiveness"] for each in curves], 1),
         aopc_sufficiency=torch.stack([each["aopc_sufficiency"] for each in curves], 1),

@@ -185,14 +185,8 @@ def _result(
     scaled = ((own - low[:, None]) / spread[:, None]).clamp(0, 1)
     scaled = scaled.masked_fill(~matters[:, None], torch.nan)
     dtype = reading.outputs.dtype
-    rows = reading.rows
     return NormalizedAOPC(
-        predicted=reading.predicted,
-        max_attention=rows.max_attention,
-        mass=rows.mean_mass,
-        view=str(rows.view),
-        output=reading.output,
-        replay=reading.replayed,
+        **reading.described(),
         comprehensiveness=scaled[:, 0].to(dtype),
         sufficiency=scaled[:, 1].to(dtype),
         aopc_comprehensiveness=own[:, 0].to(dtype),

@@ -112,17 +112,11 @@ def removal_curves(
         found = curves_of(reading, scores, classes, removal, shares, steps)
     rows = reading.rows
     return RemovalCurves(
-        predicted=reading.predicted,
-        max_attention=rows.max_attention,
-        mass=rows.mean_mass,
-        view=str(rows.view),
-        output=reading.output,
-        replay=reading.replayed,
+        **(reading.described() | found),
         length=rows.mask.sum(-1),
         fractions=shares,
         explanation=name_of_explanation(explanation),
         removal=name,
-        **found,
     )
 
 

@@ -157,13 +157,8 @@ def _result(
     n_samples, scale, seed, explanation = how
     most = (whole - zero).clamp_min(0)
     most_or_nan = most.masked_fill(most <= output_noise(reading.run.logits.dtype), torch.nan)
-    rows = reading.rows
     return SoftRemoval(
-        predicted=reading.predicted,
-        max_attention=rows.max_attention,
-        mass=rows.mean_mass,
-        view=str(rows.view),
-        output=reading.output,
+        **reading.described(),
         # (1 - drop) - (1 - most), over most
         sufficiency=((most - drops[:, 0]) / most_or_nan).clamp(0, 1),
         comprehensiveness=(drops[:, 1] / most_or_nan).clamp(0, 1),
