@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+import faithattn
+
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = sorted(
@@ -34,3 +36,11 @@ def test_nothing_on_a_page_waits_to_be_filled_in(page: Path) -> None:
     assert not re.search(r"^[A-Z_]{4,}$|\bTODO\b|\bTBD\b|goes here", text, re.MULTILINE)
     for image in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text):
         assert (DOCS / image).is_file(), image
+
+
+def test_every_public_name_is_on_the_page_of_the_api() -> None:
+    listed = re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    public = {name for name in faithattn.__all__ if name != "__version__"}
+    homes = {f"{getattr(faithattn, name).__module__}.{name}" for name in public}
+    assert homes <= set(listed)
+    assert len(listed) == len(set(listed))
