@@ -13,6 +13,7 @@ from faithattn._checks import require_flags, require_tensor
 from faithattn.adapters.view import AttentionView, check_view
 from faithattn.errors import AdapterError
 from faithattn.explanations.given import Explanation
+from faithattn.explanations.kinds import kind_of
 from faithattn.importance.leave_one_out import Removal, check_removal
 from faithattn.measures.rationale import rationale_mask
 from faithattn.metrics.scores.question import Question, Score
@@ -75,7 +76,8 @@ def compare_explanations(
     Raises:
         AdapterError: If the model itself cannot be read.
         TypeError: If an argument has the wrong type.
-        ValueError: If a metric is unknown or there is nothing to compare.
+        ValueError: If the name of an explanation or a metric is unknown, or
+            there is nothing to compare.
 
     Examples:
         >>> import torch
@@ -204,6 +206,8 @@ def _named(explanations: object) -> dict[str, Explained]:
                 "explanations must be names, scores (B, L) or functions; "
                 f"got {type(each).__name__} for {name!r}. Convert it with torch.as_tensor."
             )
+        if isinstance(each, str):
+            kind_of(each, argument="explanations")  # an unknown name is a slip, no failure
     return named
 
 

@@ -339,6 +339,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"explanations": "attention"}, TypeError, "explanations must be several names.* got a string"),
     ({"explanations": []}, ValueError, "explanations must have names; got 'none'"),
     ({"explanations": [torch.ones(5, 7)]}, ValueError, "explanations must have names"),
+    ({"explanations": ["atention"]}, ValueError, "explanations must be one of .* got 'atention'"),
+    ({"explanations": {"mine": "x"}}, ValueError, "explanations must be one of .* got 'x'"),
     ({"explanations": {"mine": 3}}, TypeError, "got int for 'mine'"),
     ({"metrics": ["tau"]}, ValueError, "metrics must be among gradient_correlation, .* got 'tau'"),
     ({"metrics": "loo_correlation"}, TypeError, "metrics must be several names or scores"),
