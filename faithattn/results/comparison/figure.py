@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from faithattn.results.comparison.comparison import Column, Comparison
 
-_ACROSS = 4
+_ACROSS = (5, 4, 3)  # panels side by side: what leaves the fewest places empty, the widest first
 _COLOURS = {"faithfulness": "#1f5a99", "plausibility": "#a0522d"}
 _DPI = 110
 
@@ -25,7 +25,8 @@ _DPI = 110
 def draw(comparison: Comparison, path: Path) -> Path:
     """Draws every metric that more than one explanation has a value of, and saves it."""
     columns = [each for each in comparison.columns if _drawn(comparison, each)]
-    across = min(_ACROSS, max(1, len(columns)))
+    across = min(_ACROSS, key=lambda each: -len(columns) % each)
+    across = min(across, max(1, len(columns)))
     down = max(1, math.ceil(len(columns) / across))
     rows = len(comparison.explanations)
     figure = Figure(figsize=(1.2 + 2.6 * across, down * (0.9 + 0.22 * rows)), layout="constrained")
