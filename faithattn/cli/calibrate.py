@@ -90,7 +90,8 @@ def work(chosen: argparse.Namespace) -> int:
         from faithattn._checks import require_count
         from faithattn.paper.report.files import prepare_folder
         from faithattn.planted.calibration.files import write_calibration
-        from faithattn.planted.calibration.measuring import calibrate, check_arguments
+        from faithattn.planted.calibration.measuring import calibrate
+        from faithattn.planted.calibration.plan import check_arguments
 
         torch.set_num_threads(chosen.threads)
         asked = _QUICK if chosen.quick else _FULL
