@@ -106,6 +106,10 @@ def test_what_does_not_change_is_what_the_run_gave() -> None:
         found = leave_one_out_of(reading, mask_token(7), None)
         assert (ids == 7).any() and (found[ids == 7] == 0).all()
         assert (found[(ids > 3) & (ids != 7)] > 0).all()
+        rows = torch.arange(len(ids)).flip(0)
+        with torch.no_grad():
+            again = beside(model, ids, reading.run).with_inputs(ids[rows], rows)
+        assert torch.equal(again, reading.run.logits[rows])
 
 
 def test_a_repeated_word_is_deleted_to_the_same_text() -> None:
