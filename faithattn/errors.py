@@ -1,4 +1,4 @@
-"""Errors that are about a model rather than about one argument."""
+"""Errors that are about a model or an audit rather than about one argument."""
 
 from __future__ import annotations
 
@@ -21,3 +21,16 @@ class AdapterError(Exception):
     def __init__(self, message: str, violations: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.violations = tuple(violations)
+
+
+class AuditError(RuntimeError):
+    """An audit cannot begin, go on or be read: its folder, its data or a process of it.
+
+    What was finished stays in its folder.
+
+    Examples:
+        >>> raise AuditError("model must be the one the audit began with; got other weights.")
+        Traceback (most recent call last):
+        ...
+        faithattn.errors.AuditError: model must be the one the audit began with; got other weights.
+    """

@@ -1,0 +1,1 @@
+"""Whole data sets: from a model and batches to a verdict."""

@@ -1,0 +1,1 @@
+"""Pages to read: one document, as HTML, Markdown or text."""
