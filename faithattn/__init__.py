@@ -134,7 +134,15 @@ if TYPE_CHECKING:
         PolarityResult,
         ViolationResult,
     )
-    from faithattn.statistics import (
+    from faithattn.statistics.differences import (
+        Difference,
+        compare_means,
+    )
+    from faithattn.statistics.intervals import mean_interval
+    from faithattn.statistics.nulls import null_band
+    from faithattn.statistics.power import minimum_detectable_effect
+    from faithattn.statistics.pvalues import benjamini_hochberg
+    from faithattn.statistics.summary import (
         Statistics,
         Summary,
     )
@@ -151,6 +159,7 @@ __all__ = [
     "Comparison",
     "Correlation",
     "DeceptionResult",
+    "Difference",
     "EffectiveAttention",
     "FlipResult",
     "Infidelity",
@@ -186,11 +195,13 @@ __all__ = [
     "attention_relevance",
     "attention_rollout",
     "average_precision",
+    "benjamini_hochberg",
     "calibrate",
     "captum_attribution",
     "captum_importance",
     "check_adapter",
     "compare_explanations",
+    "compare_means",
     "deception_screen",
     "effective_attention",
     "erasure_to_flip",
@@ -208,9 +219,12 @@ __all__ = [
     "mask_patch",
     "mask_token",
     "max_sensitivity",
+    "mean_interval",
     "memory_budget",
+    "minimum_detectable_effect",
     "ndcg",
     "normalized_aopc",
+    "null_band",
     "patch_groups",
     "permutation_test",
     "permute_attention",
@@ -304,7 +318,12 @@ _HOMES = {
     "results.plausibility": ["Plausibility"],
     "results.removal": ["NormalizedAOPC", "RemovalAgreement", "RemovalCurves", "SoftRemoval"],
     "results.violation": ["PolarityResult", "ViolationResult"],
-    "statistics": ["Statistics", "Summary"],
+    "statistics.differences": ["Difference", "compare_means"],
+    "statistics.intervals": ["mean_interval"],
+    "statistics.nulls": ["null_band"],
+    "statistics.power": ["minimum_detectable_effect"],
+    "statistics.pvalues": ["benjamini_hochberg"],
+    "statistics.summary": ["Statistics", "Summary"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-SIGNIFICANCE = 0.05
+from faithattn.statistics.intervals import mean_interval
+from faithattn.statistics.pvalues import SIGNIFICANCE, SLACK
+from faithattn.statistics.values import Clusters
+
 ATTENTION_BINS = ("[0,.25)", "[.25,.5)", "[.5,.75)", "[.75,1]")
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,15 @@ class Summary:
         return "\n".join(lines + [f"{key}: {value:.4g}" for key, value in self.notes.items()])
 
 
-def describe(values: NDArray[np.float64], pvalues: NDArray[np.float64] | None = None) -> Statistics:
-    """Statistics of one group; nan counts as undefined."""
+def describe(
+    values: NDArray[np.float64],
+    pvalues: NDArray[np.float64] | None = None,
+    clusters: Clusters | None = None,
+) -> Statistics:
+    """Statistics of one group; nan counts as undefined.
+
+    ``clusters`` widens the interval of the mean, as :func:`mean_interval` says, and nothing else.
+    """
     defined = ~np.isnan(values)
     kept = values[defined]
     if len(kept) == 0:
@@ -117,28 +126,10 @@ def describe(values: NDArray[np.float64], pvalues: NDArray[np.float64] | None = 
     share = None if pvalues is None else _share(pvalues[defined])
     q25, median, q75 = (float(value) for value in np.quantile(kept, [0.25, 0.5, 0.75]))
     std = float(kept.std(ddof=1)) if len(kept) > 1 else math.nan
-    low, high = mean_interval(kept)
+    low, high = mean_interval(values, clusters=clusters)
     undefined = len(values) - len(kept)
     mean = float(kept.mean())
     return Statistics(len(values), undefined, mean, std, q25, median, q75, low, high, share)
-
-
-def mean_interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % bootstrap interval (BCa) of the mean, with resamples of its own fixed seed."""
-    if len(values) < 2:
-        return math.nan, math.nan
-    if np.ptp(values) <= 1e-12 * np.abs(values).max():  # float noise has no distribution
-        return float(values.min()), float(values.max())
-    result = stats.bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=_RESAMPLES,
-        vectorized=True,
-        batch=max(1, 2**21 // len(values)),
-        method="BCa",
-        rng=np.random.default_rng(0),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 @lru_cache(maxsize=64)
@@ -151,13 +142,6 @@ def median_ranks(count: int) -> tuple[int, int]:
     """
     low = max(int(stats.binom.ppf(0.025, count, 0.5)) - 1, 0)
     return low, count - 1 - low
-
-
-def null_spread(length: float) -> float:
-    """Standard deviation of Kendall's tau between independent rankings of ``length`` items."""
-    if length < 2:
-        return math.nan
-    return math.sqrt(2 * (2 * length + 5) / (9 * length * (length - 1)))
 
 
 def summarize(
@@ -218,8 +202,7 @@ def _plain(value: Statistics) -> dict[str, Any]:
 
 def _share(pvalues: NDArray[np.float64]) -> float:
     known = pvalues[~np.isnan(pvalues)]
-    # In single precision 1/20 lies just above .05 in double.
-    return float((known <= SIGNIFICANCE * (1 + 1e-6)).mean()) if len(known) else math.nan
+    return float((known <= SIGNIFICANCE * SLACK).mean()) if len(known) else math.nan
 
 
 def _array(values: Tensor) -> NDArray[np.float64]:
