@@ -23,6 +23,17 @@ class AdapterError(Exception):
         self.violations = tuple(violations)
 
 
+def reason_of(error: Exception) -> str:
+    r"""What an exception says, in one line.
+
+    Examples:
+        >>> reason_of(ValueError("target must be a class;\n got 7."))
+        'ValueError: target must be a class; got 7.'
+    """
+    text = " ".join(str(error).split())
+    return text if isinstance(error, AdapterError) else f"{type(error).__name__}: {text}"
+
+
 class AuditError(RuntimeError):
     """An audit cannot begin, go on or be read: its folder, its data or a process of it.
 

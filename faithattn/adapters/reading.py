@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,6 +93,13 @@ class Reading:
     def can_replay(self) -> bool:
         """Whether alternatives go without running the whole model."""
         return isinstance(self.model, SupportsReplay) and self.run.state is not None
+
+    def viewed(self, view: AttentionView | None) -> Reading:
+        """The same run under another view of the sites that it looked at."""
+        rows = choose_rows(self.run, view)
+        same = rows.mask.shape == self.rows.mask.shape and torch.equal(rows.mask, self.rows.mask)
+        of_model = {name: each for name, each in self.known.items() if name == BESIDE}
+        return replace(self, rows=rows, known=self.known if same else of_model)
 
     def described(self) -> dict[str, Any]:
         """What every result says of the reading that it came from, by the names of its fields."""

@@ -130,3 +130,21 @@ def leave_one_out_of(
     change = (fall_from if signed else change_from)(reading, target)
     importance[rows, positions] = over_sets(reading, removal, singles, change)
     return importance
+
+
+def both_leave_one_out_of(
+    reading: Reading, removal: Removal, target: int | Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Unsigned and signed importance from the same outputs; see :func:`leave_one_out_of`."""
+    mask = reading.rows.mask
+    both = torch.zeros(*mask.shape, 2, dtype=reading.outputs.dtype, device=mask.device)
+    rows, positions = mask.nonzero(as_tuple=True)
+    singles = Singles(rows, positions, mask.shape[1])
+    change, fall = change_from(reading, target), fall_from(reading, target)
+
+    def reduce(logits: Tensor, at: Tensor) -> Tensor:
+        return torch.stack([change(logits, at), fall(logits, at)], -1)
+
+    both[rows, positions] = over_sets(reading, removal, singles, reduce, (2,))
+    unsigned, signed = both.unbind(-1)
+    return unsigned, signed

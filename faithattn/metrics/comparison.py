@@ -9,13 +9,12 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from faithattn._checks import require_flags, require_tensor
 from faithattn.adapters.view import AttentionView, check_view
-from faithattn.errors import AdapterError
+from faithattn.errors import reason_of
 from faithattn.explanations.given import Explanation
 from faithattn.explanations.kinds import kind_of
 from faithattn.importance.leave_one_out import Removal, check_removal
-from faithattn.measures.rationale import rationale_mask
+from faithattn.metrics.scores.people import marked
 from faithattn.metrics.scores.question import Question, Score
 from faithattn.metrics.scores.table import SCORES
 from faithattn.results.comparison.comparison import NOT_ATTENTION, Comparison
@@ -102,7 +101,7 @@ def compare_explanations(
     )
     mask = asked.reading.rows.mask
     if rationale is not None:
-        asked = replace(asked, rationale=_marked(rationale, mask))
+        asked = replace(asked, rationale=marked(rationale, mask))
     table = _Table(asked)
     for name, explanation in named.items():
         table.explain(name, explanation)
@@ -143,7 +142,7 @@ class _Table:
             _ = question.scores
             self.questions[name] = question
         except Exception as error:  # whatever a method raises is the reason of an empty row
-            self.failed[name] = _reason(error)
+            self.failed[name] = reason_of(error)
         self.seconds[name] = time.perf_counter() - start
 
     def judge(self, score: Score) -> None:
@@ -158,21 +157,10 @@ class _Table:
                 self.reasons[cell] = NOT_ATTENTION
                 continue
             try:
-                self.values[cell] = self._checked(score.compute(question))
+                self.values[cell] = score.values(question)
             except Exception as error:  # as above, for one cell
-                self.reasons[cell] = _reason(error)
+                self.reasons[cell] = reason_of(error)
         self.metric_seconds[score.name] = time.perf_counter() - start
-
-    def _checked(self, values: object) -> Tensor:
-        """One number an instance, whoever wrote the metric."""
-        found = require_tensor("values of a metric", values).detach().cpu()
-        size = len(self.asked.reading.rows.mask)
-        if found.shape != (size,):
-            raise ValueError(
-                f"values of a metric must have shape ({size},), one an instance; "
-                f"got {tuple(found.shape)}. Put nan where there is none."
-            )
-        return found
 
     def all_reasons(self, scores: Sequence[Score]) -> dict[tuple[str, str], str]:
         """Why cells are missing, those of explanations that failed among them."""
@@ -239,16 +227,3 @@ def _chosen(metrics: Sequence[str | Score] | None, rationale: bool) -> list[Scor
             "positions that people hold to be the reason."
         )
     return chosen
-
-
-def _marked(rationale: Tensor | Sequence[Sequence[Any]], mask: Tensor) -> Tensor:
-    """The rationale as flags of the mask's shape and device."""
-    if not isinstance(rationale, Tensor):
-        return rationale_mask(rationale, mask.shape).to(mask.device)
-    return require_flags("rationale", rationale, "the mask", mask, "relevant")
-
-
-def _reason(error: Exception) -> str:
-    """What an exception says, in one line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, AdapterError) else f"{type(error).__name__}: {text}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -75,19 +76,42 @@ def gradient_correlation(
         >>> result.statistic.shape, result.detached
         (torch.Size([1]), True)
     """
-    tolerances = tolerance_pair(tie_tolerance)
+    tolerance_pair(tie_tolerance)
     with differentiating():
         reading = read(model, inputs, view, replay=int(detach_attention))
         importance = gradient_of(reading, detach_attention, target)
+    return gradient_correlation_of(
+        reading,
+        importance,
+        detached=detach_attention,
+        tie_tolerance=tie_tolerance,
+        groups=groups,
+    )
+
+
+def gradient_correlation_of(
+    reading: Reading,
+    importance: Tensor,
+    *,
+    detached: bool,
+    tie_tolerance: Tolerances,
+    groups: Tensor | None = None,
+    explanation: Tensor | None = None,
+) -> Correlation:
+    """The correlation of a reading with gradient importance ``(B, L)`` from it.
+
+    ``explanation`` ``(B, L)`` takes the place of the attention.
+    """
     return _correlate(
         reading,
         importance,
         measure="gradient_correlation",
         removal=None,
-        detached=detach_attention,
+        detached=detached,
         tie_tolerance=tie_tolerance,
-        tolerances=tolerances,
+        tolerances=tolerance_pair(tie_tolerance),
         groups=groups,
+        explanation=explanation,
     )
 
 
@@ -140,20 +164,59 @@ def loo_correlation(
         (torch.Size([1]), 'delete')
     """
     name = check_removal(removal)
-    tolerances = tolerance_pair(tie_tolerance)
+    tolerance_pair(tie_tolerance)
     with torch.no_grad():
         reading = read(model, inputs, view, replay=expected_replays(name), changes=changes(name))
         importance = leave_one_out_of(reading, removal, target)
+    return loo_correlation_of(
+        reading, importance, removal=name, tie_tolerance=tie_tolerance, groups=groups
+    )
+
+
+def loo_correlation_of(
+    reading: Reading,
+    importance: Tensor,
+    *,
+    removal: str,
+    tie_tolerance: Tolerances,
+    groups: Tensor | None = None,
+    explanation: Tensor | None = None,
+) -> Correlation:
+    """The correlation of a reading with leave-one-out importance ``(B, L)``, by a removal's name.
+
+    ``explanation`` ``(B, L)`` takes the place of the attention.
+    """
+    attention, other = tolerance_pair(tie_tolerance)
     noise = output_noise(reading.run.logits.dtype)
     return _correlate(
         reading,
         importance,
         measure="loo_correlation",
-        removal=name,
+        removal=removal,
         detached=None,
         tie_tolerance=tie_tolerance,
-        tolerances=(tolerances[0], noise if tolerances[1] == "auto" else tolerances[1]),
+        tolerances=(attention, noise if other == "auto" else other),
         groups=groups,
+        explanation=explanation,
+    )
+
+
+def importance_agreement(gradient: Correlation, loo: Correlation) -> Correlation:
+    """Kendall's tau between gradient and leave-one-out importance, ``gradient_loo``."""
+    tau = rank_correlation(
+        gradient.importance,
+        loo.importance.to(gradient.importance.dtype),
+        mask=gradient.mask,
+        tie_tolerance=("auto", output_noise(loo.importance.dtype)),
+    )
+    return replace(
+        gradient,
+        statistic=tau.statistic,
+        pvalue=tau.pvalue,
+        explanation=gradient.importance,
+        importance=loo.importance,
+        measure="gradient_loo",
+        removal=loo.removal,
     )
 
 
@@ -167,10 +230,11 @@ def _correlate(
     tie_tolerance: Tolerances,
     tolerances: tuple[Tolerance, Tolerance],
     groups: Tensor | None,
+    explanation: Tensor | None,
 ) -> Correlation:
     """Ranks both scores and puts the result together."""
     rows = reading.rows
-    explanation, mask = rows.explanation, rows.mask
+    explanation, mask = rows.explanation if explanation is None else explanation, rows.mask
     if groups is not None:
         importance = aggregate_scores(importance, groups, mask=mask)[0]
         explanation, mask = aggregate_scores(explanation, groups, mask=mask)

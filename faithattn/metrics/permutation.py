@@ -85,11 +85,15 @@ def permutation_test(
     seed = fresh_seed(seed)
     with torch.inference_mode(False), torch.no_grad():
         reading = read(model, inputs, view, replay=count)
-        ids = instance_ids(instances, reading.outputs)
-        drawn = _shuffle(reading, count, seed, ids)
-        affine = cheap_affine(reading, drawn.kept)
-        estimate = _settle(_estimate(reading, drawn), reading, affine, count)
-        unusual, spread = effect(reading, affine)
+        return permutation_of(reading, count, seed, instance_ids(instances, reading.outputs))
+
+
+def permutation_of(reading: Reading, count: int, seed: int, ids: Tensor) -> PermutationResult:
+    """The test of a reading, whose rows have ids ``(B,)``; see :func:`permutation_test`."""
+    drawn = _shuffle(reading, count, seed, ids)
+    affine = cheap_affine(reading, drawn.kept)
+    estimate = _settle(_estimate(reading, drawn), reading, affine, count)
+    unusual, spread = effect(reading, affine)
     rows = reading.rows
     undefined = ~(rows.valid.sum(-1) > 1).any(-1)
     return PermutationResult(

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from faithattn._checks import require_count
+from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.view import AttentionView
-from faithattn.measures.adversary.plausible import Plausible, check_constraints
+from faithattn.measures.adversary.plausible import Plausible
+from faithattn.measures.draws import fresh_seed, instance_ids
 from faithattn.metrics.adversarial.assembly import assembled
-from faithattn.metrics.adversarial.methods import begin, check_epsilon, check_method, run_method
+from faithattn.metrics.adversarial.methods import Wanted, attack_on, run_method
 from faithattn.results.adversarial import AdversarialResult
 
 
@@ -81,13 +82,23 @@ def adversarial_attention(
         >>> result.attention.shape, result.method, result.certified
         (torch.Size([1, 5, 5]), 'exact', tensor([True]))
     """
-    allowed = check_epsilon("epsilon", epsilon)
-    check_method(method)
-    check_constraints(constraints)
-    count = require_count("n_adversaries", n_adversaries)
-    steps, nodes = require_count("n_steps", n_steps), require_count("n_nodes", n_nodes)
+    wanted = Wanted.checked(
+        epsilon=epsilon,
+        n_adversaries=n_adversaries,
+        method=method,
+        n_steps=n_steps,
+        n_nodes=n_nodes,
+        constraints=constraints,
+    )
+    seed = fresh_seed(seed)
     with torch.inference_mode(False), torch.no_grad():
-        runs = count * steps
-        base = begin(model, inputs, view, alternatives=runs, seed=seed, instances=instances)
-        attack = base.under(constraints).within(allowed, count)
-        return assembled(attack, run_method(attack, method, steps, nodes), constraints, steps)
+        reading = read(model, inputs, view, replay=wanted.alternatives)
+        return adversary_of(reading, wanted, seed, instance_ids(instances, reading.outputs))
+
+
+def adversary_of(reading: Reading, wanted: Wanted, seed: int, ids: Tensor) -> AdversarialResult:
+    """The attack on a reading, whose rows have ids ``(B,)``; see :func:`adversarial_attention`."""
+    base = attack_on(reading, seed, ids)
+    attack = base.under(wanted.constraints).within(wanted.epsilon, wanted.n_adversaries)
+    found = run_method(attack, wanted.method, wanted.n_steps, wanted.n_nodes)
+    return assembled(attack, found, wanted.constraints, wanted.n_steps)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from functools import cache, partial
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from faithattn._checks import require_count
 from faithattn.adapters.affine import find_affine
-from faithattn.adapters.reading import read
+from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.view import AttentionView
 from faithattn.measures.adversary.outcomes import SEARCHED
-from faithattn.measures.adversary.plausible import resolve_limits
+from faithattn.measures.adversary.plausible import Plausible, check_constraints, resolve_limits
 from faithattn.measures.draws import fresh_seed, instance_ids
 from faithattn.metrics.adversarial.assembly import affine_ceiling
 from faithattn.metrics.adversarial.attack import Attack, Found
@@ -24,6 +25,41 @@ from faithattn.metrics.adversarial.published import published_search
 from faithattn.metrics.adversarial.search import search
 
 METHODS = ("auto", "exact", "certified", "search", "published")
+
+
+class Wanted(NamedTuple):
+    """What is asked of an attack, checked; see :func:`adversarial_attention`."""
+
+    epsilon: float
+    n_adversaries: int
+    method: str
+    n_steps: int
+    n_nodes: int
+    constraints: Plausible | None
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        epsilon: object,
+        n_adversaries: object,
+        method: str,
+        n_steps: object,
+        n_nodes: object,
+        constraints: Plausible | None,
+    ) -> Wanted:
+        """Raises for an option that is out of range."""
+        allowed = check_epsilon("epsilon", epsilon)
+        check_method(method)
+        check_constraints(constraints)
+        count = require_count("n_adversaries", n_adversaries)
+        steps, nodes = require_count("n_steps", n_steps), require_count("n_nodes", n_nodes)
+        return cls(allowed, count, method, steps, nodes, constraints)
+
+    @property
+    def alternatives(self) -> int:
+        """How many outputs under other attention are asked for, at most."""
+        return self.n_adversaries * self.n_steps
 
 
 def begin(
@@ -38,7 +74,11 @@ def begin(
     """Runs the model once; nothing is limited yet, and one adversary asked for."""
     seed = fresh_seed(seed)
     reading = read(model, inputs, view, replay=alternatives)
-    ids = instance_ids(instances, reading.outputs)
+    return attack_on(reading, seed, instance_ids(instances, reading.outputs))
+
+
+def attack_on(reading: Reading, seed: int, ids: Tensor) -> Attack:
+    """What :func:`begin` gives, of a reading whose rows have ids ``(B,)``."""
     limits = resolve_limits(None, reading.rows.conditional, reading.rows.valid)
     return Attack(reading, limits, math.inf, 1, seed, ids, cache(partial(find_affine, reading)))
 

@@ -105,19 +105,31 @@ def erasure_to_flip(
     """
     named, seed = named_orders(orders), fresh_seed(seed)
     count = require_count("n_random", n_random)
-    runs = sum(count if is_named(order, "random") else 1 for order in named.values())
     with torch.inference_mode(False), torch.no_grad():
-        reading = read(model, inputs, view, replay=runs * _SHORT_TEXT)
+        reading = read(model, inputs, view, replay=replays_to_flip(named, count))
         ids = instance_ids(instances, reading.outputs)
-        affine = _affine(reading, renormalize)
-        order = ranked(reading, named, affine, Drawn(seed, ids, count), renormalize=renormalize)
-        found = _measure(reading, order, affine, named, renormalize)
+        return flip_of(reading, named, Drawn(seed, ids, count), renormalize=renormalize)
+
+
+def replays_to_flip(named: Mapping[str, Explanation], n_random: int) -> int:
+    """How many outputs under other attention are asked for, about."""
+    runs = sum(n_random if is_named(order, "random") else 1 for order in named.values())
+    return runs * _SHORT_TEXT
+
+
+def flip_of(
+    reading: Reading, named: Mapping[str, Explanation], drawn: Drawn, *, renormalize: bool
+) -> FlipResult:
+    """Erasure in a reading, by orders with names; see :func:`erasure_to_flip`."""
+    affine = _affine(reading, renormalize)
+    order = ranked(reading, named, affine, drawn, renormalize=renormalize)
+    found = _measure(reading, order, affine, named, renormalize)
     return FlipResult(
         **(reading.described() | found),
         orders=tuple(named),
         renormalize=renormalize,
-        n_random=count,
-        seed=seed,
+        n_random=drawn.n_random,
+        seed=drawn.seed,
     )
 
 

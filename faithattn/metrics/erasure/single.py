@@ -75,14 +75,26 @@ def single_weight_erasure(
     count = None if n_random is None else require_count("n_random", n_random)
     seed = fresh_seed(seed)
     with torch.inference_mode(False), torch.no_grad():
-        reading = read(model, inputs, view, replay=1 + (count or _SHORT_TEXT))
+        reading = read(model, inputs, view, replay=replays_of_single(count))
         ids = instance_ids(instances, reading.outputs)
-        found = _compare(reading, _columns(reading, seed, ids, count), renormalize)
+        return single_erasure_of(reading, count, renormalize, seed, ids)
+
+
+def replays_of_single(n_random: int | None) -> int:
+    """How many outputs under other attention are asked for, about."""
+    return 1 + (n_random or _SHORT_TEXT)
+
+
+def single_erasure_of(
+    reading: Reading, n_random: int | None, renormalize: bool, seed: int, ids: Tensor
+) -> SingleErasure:
+    """Erasure in a reading, whose rows have ids ``(B,)``; see :func:`single_weight_erasure`."""
+    found = _compare(reading, _columns(reading, seed, ids, n_random), renormalize)
     return SingleErasure(
         **(reading.described() | found),
         renormalize=renormalize,
         seed=seed,
-        n_random=count,
+        n_random=n_random,
     )
 
 

@@ -10,7 +10,12 @@ from faithattn.importance.leave_one_out import leave_one_out_of
 from faithattn.measures.rank import Tolerance, rank_correlation
 from faithattn.measures.signs import sign_agreement, top_signs
 from faithattn.metrics.correlation import output_noise
-from faithattn.metrics.scores.question import Question
+from faithattn.metrics.scores.question import (
+    GRADIENT,
+    LEAVE_ONE_OUT,
+    SIGNED_LEAVE_ONE_OUT,
+    Question,
+)
 
 
 def gradient_tau(question: Question) -> Tensor:
@@ -21,7 +26,7 @@ def gradient_tau(question: Question) -> Tensor:
             question.model, question.inputs, view=question.view, target=question.target
         )
 
-    return _tau(question, question.once("gradient", compute), "auto")
+    return _tau(question, question.once(GRADIENT, compute), "auto")
 
 
 def loo_tau(question: Question) -> Tensor:
@@ -50,7 +55,7 @@ def _leave_one_out(question: Question, *, signed: bool) -> Tensor:
                 question.reading, question.removal, question.target, signed=signed
             )
 
-    return question.once(f"leave one out, signed: {signed}", compute)
+    return question.once(SIGNED_LEAVE_ONE_OUT if signed else LEAVE_ONE_OUT, compute)
 
 
 def _noise(question: Question) -> float:

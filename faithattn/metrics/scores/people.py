@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor
 
+from faithattn._checks import require_flags
+from faithattn.measures.rationale import rationale_mask
 from faithattn.metrics.plausibility import rationale_agreement
 from faithattn.metrics.scores.question import Question
 from faithattn.results.plausibility import Plausibility
@@ -32,3 +37,10 @@ def _agreement(question: Question) -> Plausibility:
         return rationale_agreement(question.scores, question.rationale, mask=mask)
 
     return question.own("agreement", compute)
+
+
+def marked(rationale: Tensor | Sequence[Sequence[Any]], mask: Tensor) -> Tensor:
+    """The rationale as flags of the mask's shape and device."""
+    if not isinstance(rationale, Tensor):
+        return rationale_mask(rationale, mask.shape).to(mask.device)
+    return require_flags("rationale", rationale, "the mask", mask, "relevant")

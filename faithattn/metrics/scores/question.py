@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from faithattn._checks import require_tensor
 from faithattn.adapters.reading import Reading, read
 from faithattn.adapters.view import AttentionView
 from faithattn.explanations.given import Explanation, scores_of
@@ -16,6 +17,10 @@ from faithattn.importance.leave_one_out import Removal
 from faithattn.results.comparison.comparison import Column
 
 Found = TypeVar("Found")
+READING = "reading"  # what a question knows by these names is the same for every explanation
+GRADIENT = "gradient"
+LEAVE_ONE_OUT = "leave one out"
+SIGNED_LEAVE_ONE_OUT = "signed leave one out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +70,7 @@ class Question:
             with torch.inference_mode(False), torch.no_grad():
                 return read(self.model, self.inputs, self.view, replay=1)
 
-        return self.once("reading", run)
+        return self.once(READING, run)
 
     @property
     def scores(self) -> Tensor:
@@ -114,6 +119,22 @@ class Score(Column):
 
     compute: Callable[[Question], Tensor] = field(kw_only=True)
     by_default: bool = field(default=True, kw_only=True)
+
+    def values(self, question: Question) -> Tensor:
+        """The values ``(B,)``, on the CPU, whoever wrote the metric.
+
+        Raises:
+            TypeError: If they are no tensor.
+            ValueError: If they are not one an instance.
+        """
+        found = require_tensor("values of a metric", self.compute(question)).detach().cpu()
+        size = len(question.reading.rows.mask)
+        if found.shape != (size,):
+            raise ValueError(
+                f"values of a metric must have shape ({size},), one an instance; "
+                f"got {tuple(found.shape)}. Put nan where there is none."
+            )
+        return found
 
     @property
     def column(self) -> Column:

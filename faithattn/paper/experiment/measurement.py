@@ -5,16 +5,15 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from faithattn.measures.rank import rank_correlation
 from faithattn.metrics.adversarial.attention import adversarial_attention
-from faithattn.metrics.correlation import gradient_correlation, loo_correlation, output_noise
+from faithattn.metrics.correlation import gradient_correlation, loo_correlation
 from faithattn.metrics.permutation import permutation_test
 from faithattn.paper.data.examples import evidence_mask
 from faithattn.paper.experiment.preparation import Prepared
@@ -104,25 +103,6 @@ def run_tests(prepared: Prepared, *, progress: bool) -> Measurements:
         farthest=over("farthest", attack("auto")),
         seconds=seconds,
     )  # fmt: skip
-
-
-def importance_agreement(gradient: Correlation, loo: Correlation) -> Correlation:
-    """Kendall's tau between gradient and leave-one-out importance, ``gradient_loo``."""
-    tau = rank_correlation(
-        gradient.importance,
-        loo.importance.to(gradient.importance.dtype),
-        mask=gradient.mask,
-        tie_tolerance=("auto", output_noise(loo.importance.dtype)),
-    )
-    return replace(
-        gradient,
-        statistic=tau.statistic,
-        pvalue=tau.pvalue,
-        explanation=gradient.importance,
-        importance=loo.importance,
-        measure="gradient_loo",
-        removal=loo.removal,
-    )
 
 
 def evidence_shares(prepared: Prepared, gradient: Correlation, loo: Correlation) -> Evidence | None:

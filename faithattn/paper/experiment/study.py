@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
+from faithattn.metrics.correlation import importance_agreement
 from faithattn.paper.data.examples import Dataset, Example
 from faithattn.paper.experiment.measurement import (
     Evidence,
     evidence_shares,
-    importance_agreement,
     run_tests,
 )
 from faithattn.paper.experiment.preparation import Prepared

@@ -1,0 +1,1 @@
+"""One batch measured: all metrics of an audit, sharing what they can share."""
