@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 
 from faithattn.statistics import Statistics
 
 
 def number(value: float) -> str:
-    """Three digits at most, without a leading zero.
+    """Three digits, without a leading zero.
 
     Examples:
-        >>> number(0.25), number(-0.0004), number(12.5)
-        ('.25', '-.0004', '12.5')
+        >>> number(0.25), number(-0.00041), number(12.5), number(3e-12)
+        ('.25', '-.00041', '12.5', '3e-12')
     """
     if math.isnan(value):
         return "undefined"
-    text = f"{value:.3f}" if abs(value) < 1 else f"{value:.3g}"
-    if value and float(text) == 0:
-        text = f"{value:.1g}"
-    if "." in text and "e" not in text:
-        text = text.rstrip("0").rstrip(".")
-    if text in ("0", "-0"):
-        return "0"
-    return text.replace("0.", ".", 1) if text.removeprefix("-").startswith("0.") else text
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return re.sub(r"^(-?)0\.", r"\1.", text) if text != "-0" else "0"
 
 
 def interval(found: Statistics) -> str:

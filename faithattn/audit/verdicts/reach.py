@@ -74,7 +74,7 @@ def reach(max_jsd: Values, upper_bound: Values, farthest: Values, length: Values
     """
     known = (np.asarray(length) >= _SHORTEST) & ~np.isnan(max_jsd) & (farthest > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Two positions against each other fall short of the corner by some 1 / T^2.
+        # Next to a corner of a long text the divergence is flat: there it must be closer.
         slack = np.minimum(_SLACK, 1 / np.square(np.maximum(length, 1)))
         free = (max_jsd >= (1 - slack) * farthest).astype(np.float64)
         bound = np.clip(upper_bound / farthest, 0, 1)
