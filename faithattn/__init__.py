@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from faithattn.adapters.torch_module.tokens import token_logits
     from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
     from faithattn.adapters.view import AttentionView
+    from faithattn.audit.verdicts.thresholds import Thresholds
     from faithattn.errors import AdapterError
     from faithattn.explanations.explain import explain
     from faithattn.importance.attribution.scores import captum_importance
@@ -184,6 +185,7 @@ __all__ = [
     "SupportsReplay",
     "SupportsSelection",
     "SupportsSetRemoval",
+    "Thresholds",
     "TorchAdapter",
     "ViolationResult",
     "__version__",
@@ -262,6 +264,7 @@ _HOMES = {
     "adapters.torch_module.tokens": ["token_logits"],
     "adapters.torch_module.torch_adapter": ["TorchAdapter"],
     "adapters.view": ["AttentionView"],
+    "audit.verdicts.thresholds": ["Thresholds"],
     "errors": ["AdapterError"],
     "explanations.explain": ["explain"],
     "importance.attribution.scores": ["captum_importance"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from faithattn.statistics import Statistics
 
@@ -35,6 +36,10 @@ class Evidence:
             show with probability .8 at the 5 % level.
         failed: Instances of batches in which the metric failed; among the undefined.
         caution: Where calibration found the metric wanting; empty if nowhere.
+        further: Other quantities that a verdict needs, by name. Of the adversary:
+            ``"unhindered"`` and ``"bound"``, see ``faithattn.audit.verdicts.reach``.
+        settings: How it was measured, where that decides what follows:
+            ``"removal"`` (a name) and ``"output"`` (the Result's).
     """
 
     metric: str
@@ -50,6 +55,8 @@ class Evidence:
     detectable: float = float("nan")
     failed: int = 0
     caution: str = ""
+    further: Mapping[str, Statistics] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""From evidence to verdicts: one rule a test, and a paragraph over all of them."""

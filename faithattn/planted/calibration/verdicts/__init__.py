@@ -1,0 +1,1 @@
+"""Verdicts on models whose answer is known."""
