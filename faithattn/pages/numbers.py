@@ -13,7 +13,7 @@ def number(value: float | None, digits: int = 3) -> str:
     """A number with so many digits behind the point; more where it is small.
 
     Args:
-        value: The number; None and nan are undefined.
+        value: The number; None and nan are undefined, an int has no digits behind the point.
         digits: Digits behind the point.
 
     Examples:
@@ -22,6 +22,8 @@ def number(value: float | None, digits: int = 3) -> str:
     """
     if value is None or math.isnan(value):
         return UNDEFINED
+    if isinstance(value, int):
+        return count(value)
     if math.isinf(value):
         return "-∞" if value < 0 else "∞"
     if value == 0 or 0.5 * 10**-digits <= abs(value) < 1e5:

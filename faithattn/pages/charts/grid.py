@@ -11,7 +11,7 @@ from faithattn.pages.charts.svg import drawing, element, line_of_text, shortened
 from faithattn.pages.escaping import html_text
 from faithattn.pages.numbers import number, typeset
 
-_WIDTH, _MARGIN, _ROW, _LEAST = 680.0, 10.0, 28.0, 34.0
+_WIDTH, _MARGIN, _ROW, _LEAST = 760.0, 10.0, 28.0, 34.0
 _STEPS = 8
 
 

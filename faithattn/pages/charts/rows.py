@@ -12,8 +12,8 @@ from faithattn.pages.charts.scale import Scale, limits
 from faithattn.pages.charts.svg import drawing, element, line_of_text, shortened, text_width
 from faithattn.pages.numbers import typeset
 
-WIDTH = 680.0
-_LABEL, _NOTE = 230.0, 130.0  # most of the width that labels and notes may take
+WIDTH = 760.0
+_LABEL, _NOTE = 270.0, 130.0  # most of the width that labels and notes may take
 _MARGIN, _AXIS = 10.0, 46.0
 
 
@@ -113,7 +113,7 @@ def draw_rows(title: str, description: str, rows: Sequence[Row], style: Style) -
 def _axis(scale: Scale, style: Style, top: float, bottom: float) -> Iterator[str]:
     """The axis with its numbers, and lines over all rows."""
     room = scale.right - scale.left
-    for value, text in scale.ticks(max(3, int(room // 70))):
+    for value, text in scale.ticks(max(3, int(room // 55))):
         x = scale(value)
         zero = style.zero and value == 0 and scale.low < 0
         yield element("line", x1=x, x2=x, y1=top, y2=bottom, cls="zero" if zero else "tick")

@@ -39,11 +39,14 @@ def shortened(text: str, room: float, size: float = FONT) -> str:
         >>> shortened("gradient correlation", 80)
         'gradient …'
     """
-    if text_width(text, size) <= room:
-        return text
-    while text and text_width(text + "…", size) > room:
-        text = text[:-1]
-    return text + "…"
+    used, kept = 0.0, 0
+    for place, character in enumerate(text):
+        used += text_width(character, size)
+        if used + text_width("…", size) <= room:
+            kept = place + 1
+        if used > room:
+            return text[:kept] + "…"
+    return text
 
 
 def element(name: str, content: str | None = None, **attributes: object) -> str:

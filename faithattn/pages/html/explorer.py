@@ -74,7 +74,7 @@ def _track(specimen: Specimen, track: Track) -> str:
     """The text, coloured by one row of numbers."""
     words = " ".join(_words(specimen, track))
     name = html_text(track.name, 60)
-    darkest = f"darkest: {number(track.strongest)}" if track.strongest > 0 else "all 0"
+    darkest = f"strongest: {number(track.strongest)}" if track.strongest > 0 else "all 0"
     return (
         f'<div class="track"><div class="track-name">{name}<br>{darkest}</div>'
         f'<p class="words" dir="auto" data-name="{name}">{words}</p></div>'
