@@ -1,1 +1,1 @@
-"""Pages to read: one document, as HTML, Markdown or text."""
+"""Pages to read: a document, and its renderings as HTML, Markdown and plain text."""
