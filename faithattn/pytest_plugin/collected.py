@@ -52,13 +52,13 @@ class Collected:
         """Prints a line for every check; with ``-q`` only those that failed, and counts."""
         out, verbosity = terminalreporter, terminalreporter.config.get_verbosity()
         if self.problem:
-            out.section("faithfulness", red=True)
+            out.write_sep("=", "faithfulness", red=True)
             out.write_line(f"The report is not whole: {self.problem}", red=True)
         rows = [(test, each) for test, found in self.checks.items() for each in found]
-        if not rows or verbosity < -1:
+        if not rows or verbosity < -1 or terminalreporter.no_summary:
             return
         if not self.problem:
-            out.section("faithfulness")
+            out.write_sep("=", "faithfulness")
         head, *lines = table(rows)
         shown = [
             (line, each["passed"])

@@ -20,7 +20,7 @@ def file_name(test: str, *, marked: bool = False) -> str:
 
     Examples:
         >>> file_name("TestModel.test_faithful"), file_name("test_model[a/b]")
-        ('TestModel.test_faithful', 'test_model-a-b-4a8a3b60')
+        ('TestModel.test_faithful', 'test_model-a-b-941f9ffc')
     """
     safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", test).strip("-.")[:_LONGEST]
     if safe == test and not marked:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from faithattn.statistics import none_if_nan
-from faithattn.testing.gathering import Values
-from faithattn.testing.intervals import Clusters, compare_means
+from faithattn.testing.gathering import Clusters, Values
+from faithattn.testing.intervals import compare_means
 from faithattn.testing.wording import show
 
 SAME, WORSE, BETTER = "unchanged", "worse", "better"
@@ -81,7 +81,7 @@ def compare(
     before: Values,
     now: Values,
     *,
-    clusters: Clusters,
+    clusters: Clusters | None,
     tolerance: float,
     max_undefined: float,
 ) -> Change:

@@ -12,8 +12,9 @@ import numpy as np
 from faithattn.audit.evidence import Evidence, Instance
 from faithattn.statistics import Statistics, none_if_nan
 from faithattn.testing.asked import Asked
+from faithattn.testing.deciding import instances_to_decide
 from faithattn.testing.gathering import Gathered, Values
-from faithattn.testing.intervals import instances_to_decide, mean_bound, mean_interval
+from faithattn.testing.intervals import mean_bound, mean_interval
 from faithattn.testing.limits import Limits
 from faithattn.testing.wording import group_table, instance_line, show
 
@@ -155,8 +156,8 @@ def judge(gathered: Gathered, asked: Asked, limits: Limits) -> Finding:
     """Holds the values of one metric against limits."""
     evidence, values = gathered.evidence[asked.name], gathered.values[asked.name]
     clusters, overall = gathered.clusters, evidence.overall
-    lower = mean_bound(values, "lower", limits.confidence, clusters)
-    upper = mean_bound(values, "upper", limits.confidence, clusters)
+    lower = mean_bound(values, "lower", clusters=clusters, confidence=limits.confidence)
+    upper = mean_bound(values, "upper", clusters=clusters, confidence=limits.confidence)
     if overall.undefined > limits.max_undefined * overall.n or overall.undefined == overall.n:
         outcome, needed = UNDEFINED, None
     else:

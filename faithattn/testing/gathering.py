@@ -22,6 +22,7 @@ from faithattn.testing.digests import add
 from faithattn.testing.intervals import minimum_detectable_effect
 
 Values = NDArray[np.float64]
+Clusters = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class Gathered:
 
     evidence: Mapping[str, Evidence]
     values: Mapping[str, Values]
-    clusters: NDArray[np.int64] | None
+    clusters: Clusters | None
     look: Callable[[Sequence[int]], Sequence[Instance]]
     data: Mapping[str, Any]
 
@@ -196,9 +197,7 @@ def _one_each(name: str, values: Any, count: int) -> Any:
     return values
 
 
-def _evidence(
-    asked: Asked, columns: Mapping[str, Values], clusters: NDArray[np.int64] | None
-) -> Evidence:
+def _evidence(asked: Asked, columns: Mapping[str, Values], clusters: Clusters | None) -> Evidence:
     values = columns[asked.name]
     return Evidence(
         asked.name,

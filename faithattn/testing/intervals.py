@@ -1,4 +1,4 @@
-"""Bounds of a mean, of a paired difference, and how many instances would decide.
+"""Bounds of a mean and of a paired difference.
 
 Stands in for the functions of these names in ``faithattn.statistics``, with their signatures.
 """
@@ -26,7 +26,8 @@ class Difference:
         mean: Mean of ``a - b`` over the pairs that both have a value.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        effect: Mean over standard deviation of the differences (Cohen's d_z).
+        effect: Mean over standard deviation of the differences (Cohen's d_z);
+            nan where they do not vary.
         n: Number of pairs with two values.
         undefined: Pairs without.
     """
@@ -49,8 +50,9 @@ def mean_interval(
 def mean_bound(
     values: Values,
     side: Literal["lower", "upper"],
-    confidence: float = 0.95,
+    *,
     clusters: Clusters = None,
+    confidence: float = 0.95,
 ) -> float:
     """One-sided bootstrap bound (BCa) of the mean of the defined values."""
     low, high = _bootstrap(values, clusters, confidence, "greater" if side == "lower" else "less")
@@ -71,7 +73,7 @@ def compare_means(
     spread = float(known.std(ddof=1)) if len(known) > 1 else math.nan
     mean = float(known.mean())
     low, high = mean_interval(change, clusters=clusters)
-    effect = mean / spread if spread > 0 else math.copysign(math.inf, mean) if mean else 0.0
+    effect = mean / spread if spread > 0 else math.nan
     return Difference(mean, low, high, effect, len(known), len(change) - len(known))
 
 
@@ -81,29 +83,6 @@ def minimum_detectable_effect(values: Values, *, clusters: Clusters = None) -> f
     low, high = mean_interval(values, clusters=clusters)
     error = (high - low) / (2 * stats.norm.ppf(0.975))
     return float(error * (stats.norm.ppf(0.975) + stats.norm.ppf(_POWER))) if len(known) else low
-
-
-def instances_to_decide(
-    n: int, mean: float, bound: float, limit: float, confidence: float
-) -> int | None:
-    """About how many instances would tell the mean from the limit, with power .8.
-
-    The distance from mean to bound shrinks with the root of their number,
-    whatever the spread and the clusters; None where no number would do.
-
-    Examples:
-        >>> instances_to_decide(100, 0.34, 0.27, 0.3, 0.95)
-        700
-        >>> instances_to_decide(100, 0.3, 0.27, 0.3, 0.95) is None
-        True
-    """
-    gap, width = abs(mean - limit), abs(mean - bound)
-    if math.isnan(width) or gap <= 1e-12 * max(abs(mean), abs(limit)):
-        return None
-    z = stats.norm.ppf(confidence)
-    exact = n * (width / gap * (z + stats.norm.ppf(_POWER)) / z) ** 2
-    digits = max(0, math.floor(math.log10(max(exact, 1))) - 1)
-    return int(math.ceil(exact / 10**digits) * 10**digits)
 
 
 def _bootstrap(
