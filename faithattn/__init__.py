@@ -26,8 +26,14 @@ if TYPE_CHECKING:
     from faithattn.adapters.torch_module.tokens import token_logits
     from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
     from faithattn.adapters.view import AttentionView
-    from faithattn.audit.verdicts.thresholds import Thresholds
-    from faithattn.errors import AdapterError
+    from faithattn.audits.audit import audit
+    from faithattn.audits.batch import Batch
+    from faithattn.audits.comparing import Change, Changes
+    from faithattn.audits.evidence import Evidence, Failure, Instance, Verdict
+    from faithattn.audits.report import Report
+    from faithattn.audits.store.merging import merge
+    from faithattn.audits.verdicts.thresholds import Thresholds
+    from faithattn.errors import AdapterError, AuditError
     from faithattn.explanations.explain import explain
     from faithattn.importance.attribution.scores import captum_importance
     from faithattn.importance.gradient import gradient_importance
@@ -155,15 +161,22 @@ __all__ = [
     "AttentionModel",
     "AttentionView",
     "Attribution",
+    "AuditError",
+    "Batch",
     "Calibration",
+    "Change",
+    "Changes",
     "Column",
     "Comparison",
     "Correlation",
     "DeceptionResult",
     "Difference",
     "EffectiveAttention",
+    "Evidence",
+    "Failure",
     "FlipResult",
     "Infidelity",
+    "Instance",
     "NormalizedAOPC",
     "PermutationResult",
     "Planted",
@@ -174,6 +187,7 @@ __all__ = [
     "RankCorrelation",
     "RemovalAgreement",
     "RemovalCurves",
+    "Report",
     "Run",
     "Score",
     "Sensitivity",
@@ -187,6 +201,7 @@ __all__ = [
     "SupportsSetRemoval",
     "Thresholds",
     "TorchAdapter",
+    "Verdict",
     "ViolationResult",
     "__version__",
     "adapt",
@@ -196,6 +211,7 @@ __all__ = [
     "attention_flow",
     "attention_relevance",
     "attention_rollout",
+    "audit",
     "average_precision",
     "benjamini_hochberg",
     "calibrate",
@@ -223,6 +239,7 @@ __all__ = [
     "max_sensitivity",
     "mean_interval",
     "memory_budget",
+    "merge",
     "minimum_detectable_effect",
     "ndcg",
     "normalized_aopc",
@@ -264,8 +281,14 @@ _HOMES = {
     "adapters.torch_module.tokens": ["token_logits"],
     "adapters.torch_module.torch_adapter": ["TorchAdapter"],
     "adapters.view": ["AttentionView"],
-    "audit.verdicts.thresholds": ["Thresholds"],
-    "errors": ["AdapterError"],
+    "audits.audit": ["audit"],
+    "audits.batch": ["Batch"],
+    "audits.comparing": ["Change", "Changes"],
+    "audits.evidence": ["Evidence", "Failure", "Instance", "Verdict"],
+    "audits.report": ["Report"],
+    "audits.store.merging": ["merge"],
+    "audits.verdicts.thresholds": ["Thresholds"],
+    "errors": ["AdapterError", "AuditError"],
     "explanations.explain": ["explain"],
     "importance.attribution.scores": ["captum_importance"],
     "importance.gradient": ["gradient_importance"],

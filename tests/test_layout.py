@@ -25,7 +25,7 @@ LAYERS = (
     {"statistics", "results"},
     {"pages"},
     {"metrics"},
-    {"audit"},
+    {"audits"},
     {"testing", "pytest_plugin"},
     {"paper"},
     {"planted"},

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from faithattn._version import __version__
-from faithattn.cli import calibrate, reproduce
+from faithattn.cli import audit, audits, calibrate, reproduce
 from faithattn.cli.errors import CommandError
 
 _DESCRIPTION = """\
@@ -95,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"faithattn {__version__}")
     parser.set_defaults(work=None, command="")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    audit.add_parser(commands)
+    audits.add_parsers(commands)
     reproduce.add_parser(commands)
     calibrate.add_parser(commands)
     _add_published(commands)

@@ -41,6 +41,10 @@ def failing(
     """
     try:
         yield
+    except errors as error:
+        sys.stdout.flush()
+        message = in_options(str(error) or type(error).__name__, names)
+        raise CommandError(message, status=status) from error
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _NO_MEMORY.search(str(error)):
             raise
@@ -48,7 +52,3 @@ def failing(
         raise CommandError(
             f"the memory of this machine does not suffice. {memory}", status=1
         ) from error
-    except errors as error:
-        sys.stdout.flush()
-        message = in_options(str(error) or type(error).__name__, names)
-        raise CommandError(message, status=status) from error

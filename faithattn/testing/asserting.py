@@ -38,7 +38,7 @@ def assert_metric(
     Args:
         metric: Name of a metric, or a :class:`~faithattn.Score`.
         model: An :class:`~faithattn.AttentionModel` or a plain ``nn.Module``.
-        batches: Inputs, or :class:`~faithattn.audit.batch.Batch` objects, whose
+        batches: Inputs, or :class:`~faithattn.audits.batch.Batch` objects, whose
             ``clusters`` are drawn as a whole and whose ``tokens`` are shown.
         at_least: The lower bound must not be below this.
         at_most: The upper bound must not be above this.

@@ -127,7 +127,7 @@ def check_baseline(
 
     Args:
         model: An :class:`~faithattn.AttentionModel` or a plain ``nn.Module``.
-        batches: Inputs, or :class:`~faithattn.audit.batch.Batch` objects; the
+        batches: Inputs, or :class:`~faithattn.audits.batch.Batch` objects; the
             same as those of the baseline.
         path: File of the baseline, JSON.
         metrics: Names or scores, or a mapping from names to options; None is

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from faithattn.audit.evidence import Evidence, Instance
+from faithattn.audits.evidence import Evidence, Instance
 from faithattn.statistics import Statistics, none_if_nan
 from faithattn.testing.asked import Asked
 from faithattn.testing.deciding import instances_to_decide

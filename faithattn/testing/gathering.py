@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faithattn.adapters.view import AttentionView, check_view
-from faithattn.audit.batch import Batch
-from faithattn.audit.evidence import Evidence, Instance
+from faithattn.audits.batch import Batch
+from faithattn.audits.evidence import Evidence, Instance
 from faithattn.metrics.scores.question import Question
 from faithattn.statistics import ATTENTION_BINS, describe
 from faithattn.testing.asked import Asked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from faithattn.audit.evidence import Instance
+from faithattn.audits.evidence import Instance
 from faithattn.statistics import Statistics
 
 _WIDEST = 80  # characters of an instance's text

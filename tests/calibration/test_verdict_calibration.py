@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from faithattn.audit.verdicts.thresholds import Thresholds
+from faithattn.audits.verdicts.thresholds import Thresholds
 from faithattn.planted.calibration.verdicts.cases import CASES
 from faithattn.planted.calibration.verdicts.measuring import calibrate_verdicts
 from faithattn.planted.calibration.verdicts.outcome import VerdictCalibration, VerdictCell

@@ -17,7 +17,7 @@ from scipy import stats
 
 from faithattn import gradient_correlation, permutation_test, planted
 from faithattn import testing as faithful
-from faithattn.audit.batch import Batch
+from faithattn.audits.batch import Batch
 from faithattn.testing.asked import ask_all
 from faithattn.testing.asserting import examine
 from faithattn.testing.deciding import instances_to_decide

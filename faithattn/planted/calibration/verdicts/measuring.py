@@ -12,11 +12,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from faithattn._checks import require_count
-from faithattn.audit.evidence import Evidence, Verdict
-from faithattn.audit.verdicts.given import adversary_of_values, evidence_of_values
-from faithattn.audit.verdicts.judging import judge_all
-from faithattn.audit.verdicts.reach import farthest
-from faithattn.audit.verdicts.thresholds import Thresholds
+from faithattn.audits.evidence import Evidence, Verdict
+from faithattn.audits.verdicts.given import adversary_of_values, evidence_of_values
+from faithattn.audits.verdicts.judging import judge_all
+from faithattn.audits.verdicts.reach import farthest
+from faithattn.audits.verdicts.thresholds import Thresholds
 from faithattn.importance.leave_one_out import Removal
 from faithattn.measures.rank import kendall_tau
 from faithattn.metrics.adversarial.attention import adversarial_attention

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from faithattn.audit.verdicts.thresholds import Thresholds
+from faithattn.audits.verdicts.thresholds import Thresholds
 from faithattn.planted.calibration.verdicts.cases import NO, TESTS, WEAK, YES
 
 _RIGHT = {YES: "supports", NO: "contradicts", WEAK: "cannot_tell"}

@@ -1,7 +1,0 @@
-"""What an audit found, to read and to compute with: pages, JSON, CSV, figures."""
-
-from faithattn.audit.pages.document import document_of
-from faithattn.audit.pages.files import write_report
-from faithattn.audit.pages.schema import SCHEMA_VERSION, as_dict, records
-
-__all__ = ["SCHEMA_VERSION", "as_dict", "document_of", "records", "write_report"]

@@ -1,0 +1,170 @@
+"""audit(): from a model and batches to a report, in one call."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from faithattn._version import __version__
+from faithattn.adapters.reading import as_adapter
+from faithattn.adapters.view import AttentionView
+from faithattn.audits.feeding import Prepare
+from faithattn.audits.headlines import headlines_of
+from faithattn.audits.measuring.plan import Plan
+from faithattn.audits.report import Report
+from faithattn.audits.running import Running
+from faithattn.audits.store import SCHEMA, Manifest, Store, digest_of_model
+from faithattn.audits.verdicts.thresholds import Thresholds
+from faithattn.audits.workers import Workers, workers_of
+from faithattn.importance.leave_one_out import Removal
+from faithattn.metrics.scores.question import Score
+
+ON_ERROR = ("raise", "record")
+_KEPT = "What is finished is kept in {}; run the same command again to go on."
+_PACKAGES = ("torch", "numpy", "scipy")
+
+
+def audit(
+    model: object,
+    batches: Iterable[Any],
+    *,
+    metrics: Sequence[str | Score] | Mapping[str, Mapping[str, Any]] | None = None,
+    view: AttentionView | Mapping[str, AttentionView] | None = None,
+    removal: Removal = "delete",
+    seed: int = 0,
+    out: str | PathLike[str] | None = None,
+    prepare: Prepare | None = None,
+    on_error: str = "raise",
+    shard: tuple[int, int] | None = None,
+    thresholds: Thresholds | None = None,
+    device: torch.device | str | None = None,
+    keep_positions: bool = True,
+    progress: bool = False,
+) -> Report:
+    """Runs tests of attention over a whole data set, and says what follows.
+
+    What is finished is on disk, batch by batch, and memory does not grow with
+    the data. Run again with the same ``out``, after a failure or being killed
+    at any moment, it goes on where it was and ends with the same numbers. The
+    batch is the unit of work: the same batches give the same bits, whatever
+    the number of processes.
+
+    Within an initialised process group of PyTorch (as under ``torchrun``), the
+    processes deal the batches among them. All must get all batches in the same
+    order, and an ``out`` that they share.
+
+    Args:
+        model: An :class:`AttentionModel` or a plain ``nn.Module``.
+        batches: Batches of what the model takes, or of :class:`Batch`, such as
+            a DataLoader that does not shuffle.
+        metrics: Names of tests and metrics, :class:`Score` objects of your
+            own, or a mapping from names to options, as in
+            ``{"permutation_test": {"n_permutations": 500}}``. None runs the
+            four published tests.
+        view: Which attention is meant; not needed for one row. A mapping from
+            names to views asks every metric about each; see :func:`head_views`.
+        removal: How positions are taken away; see
+            :func:`leave_one_out_importance`.
+        seed: Seed of whatever is drawn, by instance.
+        out: Folder for what is found, made if need be; None keeps it for as
+            long as the report lives.
+        prepare: Makes inputs or a :class:`Batch` of what ``batches`` yields,
+            such as ``lambda pair: Batch(pair[0], labels=pair[1])``.
+        on_error: ``"raise"`` stops at the first failure; ``"record"`` keeps
+            its reason, and goes on.
+        shard: Number of this shard, from 0, and of how many, for job arrays:
+            it takes every so-many-th batch. Shards may share ``out``, or have
+            one each for :func:`merge`.
+        thresholds: Where the verdicts draw their lines; None for the calibrated ones.
+        device: Where inputs are moved; None leaves them.
+        keep_positions: Whether the scores of every position are kept, for the
+            pages that show instances.
+        progress: Show a bar with the time left on standard error.
+
+    Returns:
+        Evidence with intervals, verdicts and every instance's numbers. A shard
+        gets the report of what is finished so far.
+
+    Raises:
+        AdapterError: If the model cannot be read.
+        AuditError: If model, data or settings are not those of the audit in
+            ``out``, the folder cannot be written, or another process is gone.
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
+
+    Examples:
+        >>> import torch
+        >>> from faithattn.paper.models import TextClassifier
+        >>> batches = [torch.tensor([[2, 5, 6, 7, 3], [2, 4, 8, 3, 0]])]
+        >>> report = audit(TextClassifier(9), batches, metrics=["permutation_test"])
+        >>> len(report), report.evidence[0].quantity
+        (2, 'median TVD of shuffles')
+    """
+    if on_error not in ON_ERROR:
+        raise ValueError(
+            f"on_error must be one of {', '.join(ON_ERROR)}; got {on_error!r}. "
+            "Leave it out to stop at the first failure."
+        )
+    plan = Plan.of(metrics, view, seed, removal=removal, keep_positions=keep_positions)
+    adapter, workers = as_adapter(model), workers_of(shard)
+    folder = _folder(out, workers)
+    try:
+        with workers.together(_KEPT.format(folder)):
+            store = Store.begin(folder, _manifest(model, plan), worker=workers.name)
+            running = Running(adapter, plan, store, workers, on_error == "record", device, progress)
+            with _closed_on_error(store):
+                running.over(batches, prepare)
+        with store, workers.together(_KEPT.format(folder)):
+            if workers.leads and store.is_complete:
+                store.finish()
+        report = Report.open(folder, thresholds=thresholds)
+    except BaseException:
+        if out is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if out is None:
+        weakref.finalize(report, shutil.rmtree, folder, ignore_errors=True)
+    return report
+
+
+def _folder(out: str | PathLike[str] | None, workers: Workers) -> Path:
+    """Where the audit goes; if nowhere, a folder for as long as the report lives."""
+    if out is not None:
+        return Path(out).absolute()
+    if workers.count > 1:
+        raise ValueError(
+            "out must name a folder that all workers share; got None. Pass one on a disk that all "
+            "of them see."
+        )
+    return Path(tempfile.mkdtemp(prefix="faithattn-audit-"))
+
+
+@contextmanager
+def _closed_on_error(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        store.close()
+        raise
+
+
+def _manifest(model: object, plan: Plan) -> Manifest:
+    """All that the numbers depend on, but for the data."""
+    headlines = {"headlines": [asdict(each) for each in headlines_of(plan)]}
+    return Manifest(
+        SCHEMA,
+        plan.to_dict() | headlines,
+        digest_of_model(model),
+        {"faithattn": __version__} | {name: version(name) for name in _PACKAGES},
+        plan.columns,
+    )

@@ -1,0 +1,110 @@
+"""Batches as they come from the caller, numbered and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from faithattn.adapters.inputs.structure import batch_size
+from faithattn.audits.batch import Batch
+
+Prepare = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Numbered:
+    """A batch with its place in the data.
+
+    Attributes:
+        number: Number of the batch, from 0.
+        first: Id of its first instance.
+        size: How many instances it has.
+        batch: The batch.
+    """
+
+    number: int
+    first: int
+    size: int
+    batch: Batch
+
+    @property
+    def instances(self) -> Tensor:
+        """Ids of its instances, ``(B,)``."""
+        return torch.arange(self.first, self.first + self.size)
+
+
+def numbered(batches: Iterable[Any], prepare: Prepare | None) -> Iterator[Numbered]:
+    """Yields the batches with running numbers.
+
+    Raises:
+        TypeError: If batches cannot be iterated over.
+        ValueError: If a batch does not say how many instances it has, or has none.
+    """
+    first = 0
+    for number, given in enumerate(_iterated(batches)):
+        made = given if prepare is None else prepare(given)
+        batch = made if isinstance(made, Batch) else Batch(made)
+        size = _size(batch, number)
+        yield Numbered(number, first, size, batch)
+        first += size
+
+
+def moved(batch: Batch, device: torch.device | str | None) -> Batch:
+    """The same batch with its inputs on another device."""
+    return batch if device is None else replace(batch, inputs=_moved(batch.inputs, device))
+
+
+def count_of(batches: object) -> int | None:
+    """How many batches there are, if they say so."""
+    try:
+        return len(batches)  # type: ignore[arg-type]
+    except TypeError:  # an iterable data set of PyTorch has a __len__ that raises it too
+        return None
+
+
+def _iterated(batches: object) -> Iterator[Any]:
+    if isinstance(batches, Tensor | str | bytes | dict) or not isinstance(batches, Iterable):
+        got = type(batches).__name__
+        raise TypeError(
+            f"batches must be an iterable of batches; got {got}. Pass a DataLoader, or a list of "
+            "what the model takes."
+        )
+    return iter(batches)
+
+
+def _size(batch: Batch, number: int) -> int:
+    size = batch_size(batch.inputs)
+    for each in (batch.labels, batch.tokens, batch.clusters):
+        if size is None and each is not None:
+            size = len(each)
+    if size is None:
+        raise ValueError(
+            "batches must hold tensors, or say how many instances they have; got "
+            f"{type(batch.inputs).__name__} in batch {number}. Give Batch(inputs, labels=...)."
+        )
+    if size == 0:
+        raise ValueError(f"batches must hold instances; got none in batch {number}. Leave it out.")
+    for name in ("labels", "tokens", "clusters"):
+        each = getattr(batch, name)
+        if each is not None and len(each) != size:
+            raise ValueError(
+                f"{name} must have one entry an instance; got {len(each)} for {size} in batch "
+                f"{number}. Give {size}."
+            )
+    return size
+
+
+def _moved(inputs: Any, device: torch.device | str) -> Any:
+    if hasattr(inputs, "to"):  # tensors, and what a tokenizer gives
+        return inputs.to(device)
+    if isinstance(inputs, dict):
+        return {key: _moved(value, device) for key, value in inputs.items()}
+    if isinstance(inputs, tuple) and hasattr(inputs, "_fields"):
+        return type(inputs)(*(_moved(value, device) for value in inputs))
+    if isinstance(inputs, tuple | list):
+        return type(inputs)(_moved(value, device) for value in inputs)
+    return inputs

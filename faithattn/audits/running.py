@@ -1,0 +1,113 @@
+"""The loop of an audit: every batch that is not finished yet, one at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from faithattn.audits.feeding import Numbered, Prepare, count_of, moved, numbered
+from faithattn.audits.measuring.measure import measure
+from faithattn.audits.measuring.plan import Plan
+from faithattn.audits.store import Store, digest_of_batch
+from faithattn.audits.workers import Workers
+from faithattn.errors import reason_of
+
+_SAME_DATA = (
+    "Every process must get all batches, in one order: use no DistributedSampler and no shuffling; "
+    "the audit deals them."
+)
+
+
+@dataclass(frozen=True)
+class Running:
+    """What stays the same over the batches of an audit.
+
+    Attributes:
+        model: The adapter.
+        plan: What is asked.
+        store: Where it goes.
+        workers: Who shares the work.
+        record: Whether what fails is recorded, rather than raised.
+        device: Where inputs go; None where they are.
+        progress: Whether a bar is shown.
+    """
+
+    model: Any
+    plan: Plan
+    store: Store
+    workers: Workers
+    record: bool
+    device: torch.device | str | None
+    progress: bool
+
+    def over(self, batches: Iterable[Any], prepare: Prepare | None) -> None:
+        """Measures this worker's batches that are not in the store, and says when all were seen."""
+        seen, instances, count = hashlib.sha256(), 0, 0
+        with self._bar(count_of(batches)) as bar:
+            for each in numbered(batches, prepare):
+                digest = digest_of_batch(each.batch)
+                seen.update(digest.encode())
+                if each.number == 0:
+                    self.workers.agree("batches", digest, _SAME_DATA)
+                held = self.store.holds(each.number, digest)
+                if self.workers.takes(each.number):
+                    if not held:
+                        self._finish(each, digest)
+                    bar.update()
+                instances, count = each.first + each.size, each.number + 1
+                bar.set_postfix_str(f"{instances:,} instances", refresh=False)
+        if count == 0:
+            raise ValueError("batches must hold at least one batch; got none. Pass some.")
+        self.store.end(count, instances, seen.hexdigest())
+
+    def _finish(self, each: Numbered, digest: str) -> None:
+        """Measures one batch and writes what came out."""
+        try:
+            part = measure(
+                self.model,
+                moved(each.batch, self.device),
+                each.instances,
+                self.plan,
+                number=each.number,
+                record=self.record,
+            )
+        except Exception as error:  # whatever a model raises is the reason of empty columns
+            if not self.record:
+                raise
+            self.store.fail(
+                each.number,
+                first=each.first,
+                size=each.size,
+                digest=digest,
+                reason=reason_of(error),
+            )
+            return
+        part = replace(part, notes={**part.notes, **_environment()})
+        self.store.write(each.number, part, first=each.first, digest=digest)
+
+    def _bar(self, batches: int | None) -> tqdm[Any]:
+        """A bar over this worker's batches, with the time that is left."""
+        workers = self.workers
+        own = None if batches is None else len(range(workers.rank, batches, workers.count))
+        return tqdm(
+            total=own,
+            desc="audit" if workers.count == 1 else f"audit, worker {workers.rank}",
+            unit="batch",
+            disable=not self.progress,
+            position=workers.rank if workers.group is not None else 0,
+        )
+
+
+def _environment() -> dict[str, str]:
+    """What the last digits may depend on besides the versions of packages."""
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "threads": str(torch.get_num_threads()),
+    }

@@ -1,0 +1,55 @@
+"""Limits on what an audit may find, for scripts: ``--fail-below`` and ``--fail-above``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+UNMET = 3
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Adds the options to a sub-command."""
+    group = parser.add_argument_group(
+        "limits", "the lower and upper end of the 95 %% interval of a mean decide, not the mean"
+    )
+    for name, what in (("below", "lower end is below"), ("above", "upper end is above")):
+        group.add_argument(
+            f"--fail-{name}", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+            help=f"exit status {UNMET} if the {what} VALUE; may be given again",
+        )  # fmt: skip
+
+
+def exceeded(report: Any, chosen: argparse.Namespace) -> int:
+    """The exit status: 0, or that of limits that are not met, which are named."""
+    from faithattn.audits.part import keyed
+
+    found = {keyed(each.metric, each.view): each for each in report.evidence}
+    status = 0
+    for below, given in ((True, chosen.fail_below), (False, chosen.fail_above)):
+        for name, text in given:
+            option = "--fail-below" if below else "--fail-above"
+            if name not in found:
+                raise ValueError(
+                    f"{option} must name a metric of the audit, one of {', '.join(found)}; got "
+                    f"{name}. Look at its spelling."
+                )
+            overall = found[name].overall
+            value = _number(option, text)
+            end = overall.low if below else overall.high
+            # An undefined end meets no limit.
+            if not (end >= value if below else end <= value):
+                status = UNMET
+                sys.stderr.write(
+                    f"{name}: mean {overall.mean:.3f}, 95 % interval {overall.low:.3f} to "
+                    f"{overall.high:.3f}, must not be {'below' if below else 'above'} {value:g}.\n"
+                )
+    return status
+
+
+def _number(option: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{option} must have a number; got {text!r}. Write .3.") from None

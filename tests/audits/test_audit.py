@@ -1,0 +1,322 @@
+"""audit(): the numbers of the public functions, gone on with, shared, recorded."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from faithattn import (
+    AttentionView,
+    AuditError,
+    Batch,
+    Report,
+    adversarial_attention,
+    audit,
+    gradient_correlation,
+    loo_correlation,
+    permutation_test,
+)
+from faithattn.paper.models import TextClassifier
+from faithattn.paper.training import build
+
+FOUR = ("gradient_correlation", "loo_correlation", "permutation_test", "adversarial_attention")
+SEED = 5
+
+
+@pytest.fixture(scope="module")
+def model() -> TextClassifier:
+    options = {"embedding_size": 8, "hidden_size": 4}
+    return build(lambda: TextClassifier(30, encoder="average", **options), seed=0).eval()
+
+
+def texts(count: int = 4, size: int = 3) -> list[Tensor]:
+    """Batches of texts of two to eight words."""
+    generator = torch.Generator().manual_seed(1)
+    found = []
+    for _ in range(count):
+        ids = torch.randint(4, 30, (size, 10), generator=generator)
+        lengths = torch.randint(2, 9, (size,), generator=generator)
+        place = torch.arange(10)
+        ids[:, 0] = 2
+        ids[place > lengths[:, None] + 1] = 0
+        ids[torch.arange(size), lengths + 1] = 3
+        found.append(ids[:, : int(lengths.max()) + 2])
+    return found
+
+
+def columns(report: Report) -> dict[str, bytes]:
+    return {name: np.asarray(report.column(name)).tobytes() for name in report.columns}
+
+
+class Stopping:
+    """Batches that end with an error after so many."""
+
+    def __init__(self, batches: list[Tensor], after: int) -> None:
+        self.batches, self.after = batches, after
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield from self.batches[: self.after]
+        raise ConnectionError("the data are gone")
+
+
+class Counting(nn.Module):
+    """Hands on to a model and counts the instances that are run."""
+
+    def __init__(self, model: TextClassifier) -> None:
+        super().__init__()
+        self.model = model
+        self.seen = 0
+
+    def run(self, inputs: Any, **overrides: Any) -> Any:
+        self.seen += len(inputs)
+        return self.model.run(inputs, **overrides)
+
+    def replay(self, state: Any, attention: Any) -> Any:
+        return self.model.replay(state, attention)
+
+    def remove(self, inputs: Any, positions: Tensor) -> Any:
+        return self.model.remove(inputs, positions)
+
+
+class Failing(Counting):
+    """Fails on texts that hold a word."""
+
+    bad = 29
+
+    def run(self, inputs: Any, **overrides: Any) -> Any:
+        if (inputs == self.bad).any():
+            raise ArithmeticError("an unlucky word\nin two lines")
+        return super().run(inputs, **overrides)
+
+
+def test_columns_are_those_of_the_public_functions(model: TextClassifier) -> None:
+    batches = texts()
+    report = audit(model, batches, seed=SEED)
+    ids = torch.arange(12).split(3)
+    pairs = list(zip(batches, ids, strict=True))
+    expected = {
+        "gradient_correlation.pvalue": [gradient_correlation(model, x).pvalue for x, _ in pairs],
+        "loo_correlation.pvalue": [loo_correlation(model, x).pvalue for x, _ in pairs],
+        "permutation_test.median_tvd": [
+            permutation_test(model, x, seed=SEED, instances=i).median_tvd for x, i in pairs
+        ],
+        "adversarial_attention.max_jsd": [
+            adversarial_attention(model, x, seed=SEED, instances=i).max_jsd for x, i in pairs
+        ],
+    }  # fmt: skip
+    for name, values in expected.items():
+        assert np.array_equal(report.column(name), torch.cat(values).double(), equal_nan=True), name
+    assert [each.metric for each in report.evidence if each.metric in FOUR] == list(FOUR)
+    assert report.column("instance").tolist() == list(range(12))
+    assert len(report) == 12 and report.complete
+
+
+def test_an_audit_goes_on_where_it_was_stopped(model: TextClassifier, tmp_path: Path) -> None:
+    batches = texts()
+    whole = audit(model, batches, out=tmp_path / "whole")
+    counting = Counting(model)
+    with pytest.raises(ConnectionError):
+        audit(counting, Stopping(batches, 3), out=tmp_path / "parts")
+    seen, counting.seen = counting.seen, 0
+    resumed = audit(counting, batches, out=tmp_path / "parts")
+    assert 0 < counting.seen < seen
+    assert columns(resumed) == columns(whole)
+    counting.seen = 0
+    again = audit(counting, batches, out=tmp_path / "parts")
+    assert counting.seen == 0
+    assert columns(again) == columns(whole)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"seed": 1}, "seed"),
+        ({"metrics": ["loo_correlation"]}, "metrics"),
+        ({"removal": "mask_attention"}, "removal"),
+        ({"model": "other"}, "model"),
+        ({"batches": "reversed"}, "batch 0"),
+        ({"batches": "fewer"}, "batches"),
+    ],
+)
+def test_what_changed_is_named(
+    changed: dict[str, Any], said: str, model: TextClassifier, tmp_path: Path
+) -> None:
+    batches = texts(2)
+    audit(model, batches, metrics=["permutation_test"], out=tmp_path / "a")
+    options: dict[str, Any] = {"metrics": ["permutation_test"], "out": tmp_path / "a"} | changed
+    other = options.pop("model", None)
+    if other:
+        state = {name: value + 1e-3 for name, value in model.state_dict().items()}
+        again = TextClassifier(**model.config)
+        again.load_state_dict(state)
+        model = again
+    order = options.pop("batches", None)
+    given = {"reversed": batches[::-1], "fewer": batches[:1], None: batches}[order]
+    with pytest.raises(AuditError, match=said):
+        audit(model, given, **options)
+
+
+def test_a_batch_that_fails_is_recorded_or_raised(model: TextClassifier, tmp_path: Path) -> None:
+    batches = texts()
+    batches[2][1, 1] = Failing.bad
+    unlucky = [number for number, ids in enumerate(batches) if (ids == Failing.bad).any()]
+    with pytest.raises(ArithmeticError):
+        audit(Failing(model), batches)
+    report = audit(Failing(model), batches, on_error="record", out=tmp_path)
+    assert [each.batch for each in report.failures] == unlucky
+    first = report.failures[0]
+    assert first.instances == (3 * unlucky[0], 3 * unlucky[0] + 2)
+    assert first.reason == "ArithmeticError: an unlucky word in two lines"
+    assert len(report) == 12
+    assert report.evidence[0].failed == 3 * len(unlucky)
+    assert report.evidence[0].overall.undefined >= 3 * len(unlucky)
+    values = report.column("permutation_test.median_tvd")
+    assert np.isnan(values[3 * unlucky[0] : 3 * unlucky[0] + 3]).all()
+    # Run again it tries again.
+    assert audit(Failing(model), batches, on_error="record", out=tmp_path).failures == (
+        report.failures
+    )
+
+
+def test_shards_share_a_folder(model: TextClassifier, tmp_path: Path) -> None:
+    batches, whole = texts(5), audit(model, texts(5))
+    first = audit(model, batches, out=tmp_path, shard=(0, 2))
+    assert not first.complete
+    assert "12" not in str(len(first))
+    second = audit(model, batches, out=tmp_path, shard=(1, 2))
+    assert second.complete
+    assert columns(second) == columns(whole)
+
+
+@pytest.mark.parametrize(
+    ("shard", "error", "said"),
+    [
+        ((2, 2), ValueError, "0 to 1"),
+        ((-1, 2), ValueError, "at least 0"),
+        ("0/2", TypeError, "pair"),
+        ((0, 0), ValueError, "at least 1"),
+    ],
+)
+def test_wrong_shards(shard: Any, error: type[Exception], said: str, model: TextClassifier) -> None:
+    with pytest.raises(error, match=said):
+        audit(model, texts(1), shard=shard)
+
+
+@pytest.mark.parametrize(
+    ("batches", "error", "said"),
+    [
+        ([], ValueError, "at least one batch"),
+        (torch.ones(2, 3), TypeError, "iterable of batches"),
+        ([object()], (TypeError, ValueError), "batch"),
+        ([torch.ones(0, 4, dtype=torch.long)], ValueError, "none in batch 0"),
+        ([Batch(torch.ones(2, 4, dtype=torch.long), labels=[1])], ValueError, "labels must have"),
+    ],
+)
+def test_wrong_batches(batches: Any, error: Any, said: str, model: TextClassifier) -> None:
+    with pytest.raises(error, match=said):
+        audit(model, batches)
+
+
+def test_wrong_settings(model: TextClassifier) -> None:
+    with pytest.raises(ValueError, match="on_error must be one of raise, record"):
+        audit(model, texts(1), on_error="ignore")
+    with pytest.raises(ValueError, match="permutation_test"):
+        audit(model, texts(1), metrics=["permutation"])
+
+
+def test_what_is_known_about_instances(model: TextClassifier) -> None:
+    batches = [
+        Batch(ids, labels=[0, 1, 1], tokens=[[f"w{i}" for i in row] for row in ids.tolist()],
+              clusters=["a", "a", "b"])
+        for ids in texts()
+    ]  # fmt: skip
+    report = audit(model, batches, metrics=["loo_correlation"])
+    assert report.column("label").tolist() == [0, 1, 1] * 4
+    assert set(report.evidence[0].groups["label"]) == {"0", "1"}
+    assert report.clusters is not None and len(np.unique(report.clusters)) == 2
+    (instance,) = report.instances([4])
+    ids = batches[1].inputs[1]
+    assert list(instance.tokens) == [f"w{i}" for i in ids.tolist() if i > 3]
+    assert sum(instance.scores["attention"]) == pytest.approx(1, abs=1e-6)
+    assert instance.values["label"] == 1
+
+
+def test_prepare_makes_batches(model: TextClassifier) -> None:
+    rows = [{"ids": ids, "stars": [1, 0, 1]} for ids in texts()]
+    report = audit(
+        model,
+        rows,
+        metrics=["permutation_test"],
+        prepare=lambda row: Batch(row["ids"], labels=row["stars"]),
+    )
+    assert report.column("label").tolist() == [1, 0, 1] * 4
+
+
+def test_several_views_have_columns_of_their_own(model: TextClassifier) -> None:
+    views = {"one": AttentionView.only(), "two": AttentionView("attention")}
+    report = audit(model, texts(2), metrics=["loo_correlation"], view=views)
+    assert [each.view for each in report.evidence] == ["one", "two"]
+    one, two = (report.column(f"loo_correlation.statistic@{name}") for name in views)
+    assert np.array_equal(one, two, equal_nan=True)
+    assert all(each.adjusted is not None for each in report.evidence)
+
+
+def test_a_report_lists_and_describes(model: TextClassifier) -> None:
+    report = audit(model, texts())
+    json.dumps(report.provenance, allow_nan=False)
+    assert report.provenance["instances"] == 12
+    rows = list(report.records())
+    assert len(rows) == 12 and set(rows[0]) == set(report.columns)
+    for row in rows:
+        assert all(value is None or math.isfinite(value) for value in row.values())
+    assert len(set(report.telling(6))) == 6
+    with pytest.raises(KeyError, match="name must be one of"):
+        report.column("nothing")
+
+
+def test_a_report_is_a_data_frame(model: TextClassifier) -> None:
+    pd = pytest.importorskip("pandas")
+    report = audit(model, texts())
+    frame = report.to_pandas()
+    assert isinstance(frame, pd.DataFrame)
+    assert frame.index.tolist() == list(range(12))
+    assert set(frame.columns) == set(report.columns) - {"instance"}
+
+
+def test_two_reports_are_compared(model: TextClassifier) -> None:
+    report = audit(model, texts())
+    same = report.compare(audit(model, texts()))
+    assert same.paired
+    assert all(each.difference.mean == 0 for each in same.changes)
+    assert {each.direction for each in same.changes} == {"no difference shown"}
+    other = report.compare(audit(model, texts(5)))
+    assert not other.paired
+    with pytest.raises(AuditError, match="in common"):
+        audit(model, texts(), metrics=["loo_correlation"]).compare(
+            audit(model, texts(), metrics=["permutation_test"])
+        )
+
+
+def test_nothing_about_the_model_changes(model: TextClassifier) -> None:
+    train = in_training(model)
+    before = {name: value.clone() for name, value in train.state_dict().items()}
+    state = torch.get_rng_state()
+    audit(train, texts(2))
+    assert train.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], value) for name, value in train.state_dict().items())
+    assert all(value.grad is None for value in train.parameters())
+
+
+def in_training(model: TextClassifier) -> TextClassifier:
+    copy = TextClassifier(**model.config)
+    copy.load_state_dict(model.state_dict())
+    return copy.train()

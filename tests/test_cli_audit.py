@@ -1,0 +1,206 @@
+"""The commands around audits, as scripts use them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from faithattn import Report
+from faithattn.cli import main
+
+ROOT = Path(__file__).parent.parent
+# Names of their own: modules that are imported once stay.
+MODULE = """
+import os, time
+import torch
+from faithattn import Batch
+from faithattn.paper.models import TextClassifier
+from faithattn.paper.training import build
+
+def model():
+    options = {"embedding_size": 8, "hidden_size": 4}
+    return build(lambda: TextClassifier(30, encoder="average", **options), seed=0)
+
+def data():
+    generator = torch.Generator().manual_seed(1)
+    for number in range(int(os.environ.get("BATCHES", "4"))):
+        time.sleep(float(os.environ.get("PAUSE", "0")))
+        if os.environ.get("DIES") == os.environ.get("RANK", "") and number == 2:
+            os.kill(os.getpid(), 9)
+        ids = torch.randint(4, 30, (3, 8), generator=generator)
+        ids[:, 0], ids[:, -1] = 2, 3
+        yield ids
+
+def encode(rows):
+    ids = torch.tensor([row["words"] for row in rows])
+    return Batch(ids, labels=[row["stars"] for row in rows])
+
+views = {}
+nothing = 5
+"""
+MODEL = "faithattn_audited:model"
+DATA = "faithattn_audited:data"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a module of one's own."""
+    (tmp_path / "faithattn_audited.py").write_text(MODULE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)
+    sys.modules.pop("faithattn_audited", None)
+
+
+def says(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int = 0) -> str:
+    assert main(arguments) == status
+    return capsys.readouterr().out
+
+
+def fails(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int = 2) -> str:
+    """A command that ends with one line on standard error."""
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    captured = capsys.readouterr()
+    assert code == status, captured.err
+    assert captured.err.count("\n") == 1, captured.err
+    return captured.err
+
+
+def test_audit_report_compare_and_merge(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quiet = ["--quiet", "--metrics", "permutation_test:n_permutations=20", "loo_correlation"]
+    out = says(["audit", MODEL, "--data", DATA, "--out", "whole", *quiet], capsys)
+    assert "permutation_test" in out and "Written to whole" in out
+    for name in ("report.html", "report.md", "report.json", "instances.csv"):
+        assert (folder / "whole" / name).is_file()
+    assert json.loads(says(["report", "whole", "--json"], capsys))["schema_version"] >= 1
+    for shard in range(2):
+        arguments = ["audit", MODEL, "--data", DATA, "--shard", f"{shard}/2", *quiet]
+        assert "Not finished" in says([*arguments, "--out", f"part{shard}"], capsys)
+    assert "Written to joined" in says(["merge", "part0", "part1", "--out", "joined"], capsys)
+    one, other = Report.open("whole"), Report.open("joined")
+    assert all(np.array_equal(one.column(c), other.column(c), equal_nan=True) for c in one.columns)
+    assert "each instance with itself" in says(["compare", "whole", "joined"], capsys)
+    changes = json.loads(says(["compare", "whole", "joined", "--json"], capsys))
+    assert {each["mean"] for each in changes["changes"]} == {0.0}
+
+
+def test_limits_set_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["audit", MODEL, "--data", DATA, "--out", "a", "--quiet"]
+    arguments += ["--metrics", "permutation_test"]
+    assert main([*arguments, "--fail-below", "permutation_test", "-1"]) == 0
+    assert main([*arguments, "--fail-below", "permutation_test", ".99"]) == 3
+    assert "must not be below 0.99" in capsys.readouterr().err
+    assert main(["report", "a", "--fail-above", "permutation_test", "1"]) == 0
+    assert main(["report", "a", "--fail-above", "permutation_test", "0"]) == 3
+    capsys.readouterr()
+    assert "one of permutation_test" in fails(["report", "a", "--fail-below", "x", "1"], capsys)
+
+
+def test_data_from_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = torch.randint(4, 30, (7, 8), generator=torch.Generator().manual_seed(0))
+    np.savez(folder / "ids.npz", inputs=ids.numpy(), labels=np.arange(7) % 2)
+    torch.save(ids, folder / "ids.pt")
+    rows = [{"words": row, "stars": place % 2} for place, row in enumerate(ids.tolist())]
+    lines = "\n".join(map(json.dumps, rows))
+    (folder / "rows.jsonl").write_text(lines, encoding="utf-8")
+    found = []
+    for number, given in enumerate((
+        ["ids.npz"], ["ids.pt"], ["rows.jsonl", "--prepare", "faithattn_audited:encode"],
+    )):  # fmt: skip
+        arguments = ["audit", MODEL, "--data", *given, "--batch-size", "3", "--out", str(number)]
+        says([*arguments, "--quiet", "--metrics", "permutation_test"], capsys)
+        found.append(Report.open(str(number)))
+    values = [report.column("permutation_test.median_tvd").tolist() for report in found]
+    assert values[0] == values[1] == values[2]
+    assert [report.column("label").tolist() for report in found] == [
+        [0, 1, 0, 1, 0, 1, 0], [-1] * 7, [0, 1, 0, 1, 0, 1, 0],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([MODEL.replace("model", "none"), "--data", DATA], "MODEL must name something"),
+        (["no.such.module:model", "--data", DATA], "no module no"),
+        (["model", "--data", DATA], "package.module:name"),
+        (["faithattn_audited:nothing", "--data", DATA], "MODEL must be a model"),
+        ([MODEL, "--data", "none.npz"], "must be a file that exists"),
+        ([MODEL, "--data", DATA, "--metrics", "permutation"], "--metrics must"),
+        ([MODEL, "--data", DATA, "--metrics", "permutation_test:n=5"], "n_permutations"),
+        ([MODEL, "--data", DATA, "--shard", "2/2"], "--shard must be a number"),
+        ([MODEL, "--data", DATA, "--shard", "two"], "--shard must be I/N"),
+        ([MODEL, "--data", DATA, "--removal", "x"], "--removal must be one of"),
+        ([MODEL, "--data", DATA, "--threads", "0"], "--threads must be at least 1"),
+        ([MODEL, "--data", DATA, "--out", "faithattn_audited.py/x"], "out must"),
+    ],
+)
+def test_wrong_commands(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in fails(["audit", *arguments, "--quiet"], capsys)
+
+
+def test_folders_that_are_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "empty").mkdir()
+    for name in ("empty", "nowhere"):
+        assert "must be" in fails(["report", name], capsys)
+    assert "must be" in fails(["merge", "empty", "--out", "x"], capsys)
+
+
+def begun(out: str, processes: int = 1, **environment: str) -> subprocess.Popen[str]:
+    """An audit in processes of its own."""
+    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    command = ["-m", *(torchrun if processes > 1 else []), "faithattn", "audit", MODEL]
+    command += ["--data", DATA, "--out", out, "--quiet"]
+    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{Path.cwd()}", "BATCHES": "8"}
+    return subprocess.Popen(
+        [sys.executable, *command],
+        env=os.environ | own | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_processes_that_die_leave_what_can_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two processes of which one is killed; then one that is ended; then the rest, in this one."""
+    process = begun("torn", 2, DIES="1")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode != 0
+    kept = len(list(Path("torn").rglob("*.npz")))
+    assert kept < 8, said
+    process = begun("torn", PAUSE=".5")
+    while len(list(Path("torn").rglob("*.npz"))) <= max(kept, 1) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "run the same command again" in said
+    monkeypatch.setenv("BATCHES", "8")
+    for out in ("torn", "whole"):
+        says(["audit", MODEL, "--data", DATA, "--out", out, "--quiet"], capsys)
+    process = begun("shared", 2)
+    out, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert out.count("Written to") == 1
+    reports = [Report.open(name) for name in ("whole", "torn", "shared")]
+    for name in reports[0].columns:
+        same = {np.asarray(report.column(name)).tobytes() for report in reports}
+        assert len(same) == 1, name
