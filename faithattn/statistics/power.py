@@ -101,7 +101,8 @@ def _noncentrality(power: float, level: float, freedom: float) -> float:
 
     def missing(distance: float) -> float:
         found = stats.nct.sf(critical, freedom, distance)
-        return float(found + stats.nct.cdf(-critical, freedom, distance)) - power
+        wrong = stats.nct.cdf(-critical, freedom, distance)  # nan where it is next to nothing
+        return float(found + np.nan_to_num(wrong)) - power
 
     if power <= level:
         return 0.0
