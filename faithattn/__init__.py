@@ -14,6 +14,7 @@ from faithattn._version import __version__
 if TYPE_CHECKING:
     from faithattn._memory import memory_budget
     from faithattn.adapters.contract.check import check_adapter
+    from faithattn.adapters.heads import head_views
     from faithattn.adapters.protocol import (
         AttentionModel,
         Run,
@@ -228,6 +229,7 @@ __all__ = [
     "faithfulness_violation",
     "gradient_correlation",
     "gradient_importance",
+    "head_views",
     "infidelity",
     "jensen_shannon_divergence",
     "kendall_tau",
@@ -269,6 +271,7 @@ __all__ = [
 _HOMES = {
     "_memory": ["memory_budget"],
     "adapters.contract.check": ["check_adapter"],
+    "adapters.heads": ["head_views"],
     "adapters.protocol": [
         "AttentionModel",
         "Run",

@@ -94,6 +94,12 @@ class Reading:
         """Whether alternatives go without running the whole model."""
         return isinstance(self.model, SupportsReplay) and self.run.state is not None
 
+    def held(self) -> Reading:
+        """The same in one more run, under the ambient grad mode, with its attention as given."""
+        run = self.model.run(self.inputs, attention=self.rows.attention)
+        validate_run(run, support=False)
+        return replace(self, run=run, known={}, _ways=set())
+
     def viewed(self, view: AttentionView | None) -> Reading:
         """The same run under another view of the sites that it looked at."""
         rows = choose_rows(self.run, view)

@@ -36,24 +36,23 @@ def read_group(
     found: dict[str, Reading] = {}
     first: Reading | None = None
     for name, view in views.items():
-        if first is not None and shows_the_same(adapter, first, view):
-            found[name] = first.viewed(view)
-            continue
-        found[name] = read(adapter, inputs, view, replay=replay, changes=changes)
-        first = first or found[name]
+        same = None if first is None else seen_as(adapter, first, view)
+        if same is None:
+            same = read(adapter, inputs, view, replay=replay, changes=changes)
+        found[name] = same
+        first = first or same
     return found
 
 
-def shows_the_same(adapter: object, first: Reading, view: AttentionView | None) -> bool:
-    """Whether a run for this view would look at what the first one did."""
+def seen_as(adapter: object, reading: Reading, view: AttentionView | None) -> Reading | None:
+    """A reading under another view; None where a run for that would look at other sites."""
     if not isinstance(adapter, TorchAdapter):
-        return True
-    known = adapter.recalled(view)
-    return (
-        known is not None
-        and known.names is not None
-        and (frozenset(known.names) == frozenset(first.run.attention))
-    )
+        return reading.viewed(view)
+    known = adapter.recalled(view)  # in this run, layers are not numbered as in the model
+    if known is None or known.names is None:
+        return None
+    shown = frozenset(reading.run.attention)
+    return reading.viewed(known) if frozenset(known.names) == shown else None
 
 
 def _sites(adapter: object, inputs: Any, view: AttentionView | None) -> frozenset[str] | None:

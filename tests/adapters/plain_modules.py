@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from adapter_models import sparsemax
 from torch import Tensor, nn
+
+from tests.adapters.adapter_models import sparsemax
 
 VOCABULARY, SIZE = 12, 4
 

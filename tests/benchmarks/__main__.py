@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.benchmarks import (
     adversaries,
+    audit,
     captum_baseline,
     capture,
     end_to_end,
@@ -32,6 +33,7 @@ _PARTS: dict[str, Callable[[bool], Iterable[Row | str]]] = {
     "captum": captum_baseline.rows,
     "erasure": erasure.rows,
     "removal": removal.rows,
+    "audit": audit.rows,
     "kendall": kendall.rows,
     "capture": capture.rows,
     "replay": replay.rows,

@@ -46,6 +46,18 @@ def rows(smoke: bool) -> Iterator[Row | str]:
 
 def _transformer(repeats: int) -> Iterator[Row]:
     """A small random BERT, by the ids and by deletion."""
+    model, inputs = small_bert()
+    adapted = adapt(model)
+    view = AttentionView("bert.encoder.layer.1.attention.self", query=0)
+    for removal in ("delete", mask_token(_WORD)):
+        yield _row("small BERT, 32 x 24", adapted, model, [inputs], removal, repeats, view)
+    case = models.bert("sdpa", 8, 16)
+    view = AttentionView(case.sites[-1], query=0)
+    yield _row(case.sized, adapt(case.model), case.model, [case.inputs], "delete", 2, view)
+
+
+def small_bert() -> tuple[torch.nn.Module, dict[str, Tensor]]:
+    """Two layers with random weights, and a batch of 32 texts of up to 24 tokens."""
     import transformers
 
     config = transformers.BertConfig(
@@ -59,14 +71,7 @@ def _transformer(repeats: int) -> Iterator[Row]:
         torch.manual_seed(0)
         model = transformers.BertForSequenceClassification(config).eval()
     ids = models.texts(32, 24) % 1999
-    inputs = {"input_ids": ids, "attention_mask": (ids != 0).long()}
-    adapted = adapt(model)
-    view = AttentionView("bert.encoder.layer.1.attention.self", query=0)
-    for removal in ("delete", mask_token(_WORD)):
-        yield _row("small BERT, 32 x 24", adapted, model, [inputs], removal, repeats, view)
-    case = models.bert("sdpa", 8, 16)
-    view = AttentionView(case.sites[-1], query=0)
-    yield _row(case.sized, adapt(case.model), case.model, [case.inputs], "delete", 2, view)
+    return model, {"input_ids": ids, "attention_mask": (ids != 0).long()}
 
 
 def _row(
@@ -80,7 +85,7 @@ def _row(
     feels: bool = False,
 ) -> Row:
     ready = [each for inputs in batches for each in _texts(adapter, inputs, removal)]
-    forwards = _batched(ready, isinstance(batches[0], dict), by_length=feels)
+    forwards = batched(ready, isinstance(batches[0], dict), by_length=feels)
 
     def ours() -> None:
         for inputs in batches:
@@ -89,7 +94,7 @@ def _row(
     return compared(
         f"removal_curves, {removal}, {name}",
         ours,
-        lambda: _run(model, forwards),
+        lambda: run(model, forwards),
         repeats,
         "bare forwards",
         _GOAL,
@@ -114,6 +119,17 @@ def _texts(adapter: Any, inputs: Any, removal: Removal) -> Iterator[Tensor]:
                 yield _edited(text, gone, delete)
 
 
+def singles(adapter: Any, ids: Tensor) -> list[Tensor]:
+    """Every text of ids without each of its words."""
+    texts = [row[row != 0] for row in ids]
+    return [
+        _edited(text, word[None], True)
+        for text in texts
+        for word in _words(adapter, text)
+        if len(text) > 1
+    ]
+
+
 def _words(adapter: Any, text: Tensor) -> Tensor:
     """What can be explained: special tokens of the published models cannot."""
     published = isinstance(adapter, data.TextClassifier)
@@ -128,7 +144,7 @@ def _edited(text: Tensor, gone: Tensor, delete: bool) -> Tensor:
     return text[keep]
 
 
-def _batched(texts: list[Tensor], named: bool, by_length: bool) -> list[Any]:
+def batched(texts: list[Tensor], named: bool, by_length: bool) -> list[Any]:
     """Texts by length in large batches, as the model takes them."""
     texts = sorted(texts, key=len)
     groups = [list(each) for _, each in itertools.groupby(texts, len)] if by_length else [texts]
@@ -140,7 +156,7 @@ def _batched(texts: list[Tensor], named: bool, by_length: bool) -> list[Any]:
     return made
 
 
-def _run(model: Callable[..., Any], forwards: list[Any]) -> None:
+def run(model: Callable[..., Any], forwards: list[Any]) -> None:
     with torch.no_grad():
         for inputs in forwards:
             if isinstance(inputs, dict):

@@ -20,9 +20,8 @@ GRADIENT, LOO = "gradient_correlation", "loo_correlation"
 def gradient(subject: Subject, options: Mapping[str, Any]) -> Values:
     """Agreement with gradients, of the attention and of random scores."""
     detach = options["detach_attention"]
-    importance = subject.shared.gradient(subject.name, detach)
+    reading, importance = subject.shared.gradient(subject.name, detach)
     subject.positions["gradient"] = importance
-    reading = subject.shared.differentiable(subject.name, detach)
     given = {"detached": detach, "tie_tolerance": options["tie_tolerance"]}
     found = gradient_correlation_of(reading, importance, **given)
     subject.correlations[GRADIENT] = found

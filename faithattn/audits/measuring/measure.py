@@ -174,7 +174,9 @@ def _column(values: Tensor | None, kind: str, size: int) -> Column:
     if values is None:
         empty = {INT: -1, BOOL: False}.get(kind, np.nan)
         return np.full(size, empty, dtype=kind)
-    return values.detach().cpu().numpy().astype(kind)
+    plain = values.detach().cpu()
+    plain = plain.double() if plain.is_floating_point() else plain  # bfloat16 is none of NumPy's
+    return plain.numpy().astype(kind)
 
 
 def _ragged(scores: Tensor | None, mask: Tensor) -> Ragged:

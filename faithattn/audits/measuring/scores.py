@@ -13,9 +13,8 @@ from faithattn.metrics.scores.question import (
     Score,
 )
 
-SIGNED = frozenset(
-    ["faithfulness_violation", "polarity_agreement"]
-)  # ask for what sign removal has
+# They ask which sign the effect of a removal has.
+SIGNED = frozenset(["faithfulness_violation", "polarity_agreement"])
 
 
 def score(subject: Subject, asked: Score) -> Values:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from faithattn.adapters.reading import Reading, chosen_feature, read
-from faithattn.adapters.several import Views, read_group, shows_the_same
+from faithattn.adapters.several import Views, read_group, seen_as
 from faithattn.adapters.state import differentiating
 from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
 from faithattn.errors import AdapterError
@@ -44,7 +44,7 @@ class Needs(NamedTuple):
         replay: How many outputs under other attention, about.
         changes: Whether changed inputs will be run.
         signed: Whether leave-one-out is needed with its sign, too.
-        plain: Whether anything is needed but gradients; else no other run is made.
+        plain: Whether anything is needed but gradients.
         detach: Whether gradients hold the attention fixed.
     """
 
@@ -103,9 +103,10 @@ class Shared:
     ) -> None:
         self._adapter, self._inputs, self._views = adapter, inputs, views
         self._target, self._needs, self._memory = target, needs, memory
+        self._plain = needs.plain or (needs.detach and isinstance(adapter, TorchAdapter))
         self.own = Memory()  # runs, which go with the group
         self._graphs: list[tuple[bool, Reading]] = []
-        if not needs.plain:
+        if not self._plain:
             self.readings = {view: self.differentiable(view, needs.detach) for view in views}
             return
         with torch.inference_mode(False), torch.no_grad():
@@ -119,10 +120,9 @@ class Shared:
 
         def run() -> Reading:
             for other, graph in self._graphs:
-                if other == detach and shows_the_same(self._adapter, graph, asked):
-                    reading = graph.viewed(asked)
-                    if _differentiated(reading) == _differentiated(graph):
-                        return reading
+                same = seen_as(self._adapter, graph, asked) if other == detach else None
+                if same is not None and _differentiated(same) == _differentiated(graph):
+                    return same
             with differentiating():
                 reading = read(self._adapter, self._inputs, asked, replay=int(detach))
             self._graphs.append((detach, reading))
@@ -130,17 +130,27 @@ class Shared:
 
         return self.own.once((view, detach), run)
 
-    def gradient(self, view: str, detach: bool) -> Tensor:
-        """Gradient importance ``(B, L)``; views of the same sites and feature have one."""
-        reading = self.differentiable(view, detach)
+    def gradient(self, view: str, detach: bool) -> tuple[Reading, Tensor]:
+        """Gradient importance ``(B, L)``, and the reading whose attention it goes with.
+
+        Views of the same sites and feature have one. Where attention is held
+        fixed, that of the run without gradients is: one run with gradients is
+        enough then, also for a model that would have to run twice to know it.
+        """
+        reading = self.readings[view]
+        holds = detach and self._plain and not _replays_cheaply(reading)
+        if not holds:
+            reading = self.differentiable(view, detach)
 
         def compute() -> Tensor:
             with differentiating():
+                if holds:
+                    return gradient_of(reading.held(), False, self._target)
                 return gradient_of(reading, detach, self._target)
 
         mask = self._memory.number_of(reading.rows.mask)
         key = ("gradient", _differentiated(reading), mask, detach)
-        return self._memory.once(key, compute)
+        return reading, self._memory.once(key, compute)
 
     def removed(self, view: str, removal: Removal) -> Removed:
         """Leave-one-out importance; what removes input positions has one for many views."""
@@ -161,6 +171,11 @@ class Shared:
 def _differentiated(reading: Reading) -> Hashable:
     """What a gradient depends on: the sites that are held fixed, and the feature."""
     return frozenset(reading.rows.attention), reading.rows.view.feature
+
+
+def _replays_cheaply(reading: Reading) -> bool:
+    """Whether one alternative takes no whole forward: a recording is not worth it for one."""
+    return reading.can_replay and not isinstance(reading.model, TorchAdapter)
 
 
 def _has_class(reading: Reading, target: int | Tensor | None) -> bool:
