@@ -129,13 +129,14 @@ def _accelerated(samples: Sequence[Sample], confidence: float) -> tuple[float, f
 
 
 def _quantile(samples: Sequence[Sample], confidence: float, deviation: float) -> float:
-    """Normal quantile of the nominal level; Student's, rescaled, where there are few units.
+    """Normal quantile of the nominal level; Student's, rescaled, except for many single values.
 
     The bootstrap's standard deviation is that of the n values, divided by n;
     the rescaling takes it to the jackknife's (Hesterberg's expanded percentiles).
     """
     level = (1 + confidence) / 2
-    if any(sample.clustered or len(sample) < FEW_VALUES for sample in samples):
+    few = any(sample.clustered or len(sample) < FEW_VALUES for sample in samples)
+    if few or len(samples) > 1:
         student = float(special.stdtrit(degrees(samples), level))
         return student * standard_error(samples) / deviation
     return float(special.ndtri(level))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from faithattn._checks import require_count
 from faithattn.statistics.pvalues import SIGNIFICANCE
@@ -100,9 +100,10 @@ def _noncentrality(power: float, level: float, freedom: float) -> float:
     critical = float(special.stdtrit(freedom, 1 - level / 2))
 
     def missing(distance: float) -> float:
-        found = stats.nct.sf(critical, freedom, distance)
-        wrong = stats.nct.cdf(-critical, freedom, distance)  # nan where it is next to nothing
-        return float(found + np.nan_to_num(wrong)) - power
+        right = 1 - special.nctdtr(freedom, distance, critical)
+        # Nothing is left of the other tail where SciPy has no number for it.
+        left = special.nctdtr(freedom, distance, -critical)
+        return float(right + np.nan_to_num(left)) - power
 
     if power <= level:
         return 0.0

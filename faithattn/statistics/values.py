@@ -40,7 +40,8 @@ class Sample:
     @property
     def influence(self) -> Values:
         """How far each unit pulls the mean, times G: the deviations of values without clusters."""
-        return (self.sums - self.mean * self.sizes) * (len(self) / self.sizes.sum())
+        deviations: Values = self.sums - self.mean * self.sizes
+        return deviations * float(len(self) / self.sizes.sum())
 
     @property
     def spread(self) -> float:
@@ -53,7 +54,7 @@ class Sample:
 def as_values(name: str, values: Numbers) -> Values:
     """One value an instance, ``(N,)`` float64."""
     given = values.detach().cpu().double() if isinstance(values, Tensor) else values
-    array = np.array(given, dtype=np.float64)
+    array: Values = np.asarray(given, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(
             f"{name} must have one dimension; got the shape {array.shape}. "
@@ -85,8 +86,9 @@ def sample_of(values: Values, clusters: Clusters | None = None) -> Sample:
         kept = values[defined]
         return Sample(kept, np.ones(len(kept)), clustered=False)
     numbers = as_clusters(clusters, len(values))[defined]
-    sizes = np.bincount(numbers) * 1.0
-    sums: Values = np.bincount(numbers, weights=values[defined])
+    sizes = np.bincount(numbers).astype(np.float64)
+    sums = np.zeros(len(sizes))
+    np.add.at(sums, numbers, values[defined])
     there = sizes > 0
     if (sizes <= 1).all():
         return sample_of(values)
