@@ -62,11 +62,8 @@ def _facts(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, s
     """Names and values, those of mappings within as ``outer: inner``."""
     for key, value in values.items():
         name = f"{before}{key}".replace("_", " ")
-        if isinstance(value, Mapping) and value:
-            if before or all(isinstance(each, Mapping | list) for each in value.values()):
-                yield from _facts(value, f"{name}: ")
-            else:
-                yield name, ", ".join(f"{inner} {_said(each)}" for inner, each in value.items())
+        if isinstance(value, Mapping) and any(isinstance(each, Mapping) for each in value.values()):
+            yield from _facts(value, f"{name}: ")
         else:
             yield name, _said(value)
 
