@@ -13,7 +13,15 @@ import pytest
 from reports import FIELDS, MadeUp, by_heads, made_up
 
 from faithattn.audit.evidence import Failure
-from faithattn.audit.pages import as_dict, columns, document_of, records, schema, write_report
+from faithattn.audit.pages import (
+    as_dict,
+    columns,
+    document_of,
+    records,
+    schema,
+    summary_of,
+    write_report,
+)
 from faithattn.audit.pages.columns import bands_by_length, counts_by_class
 from faithattn.audit.pages.files import write_instances
 from faithattn.pages.document import Explorer, Section, Table
@@ -224,8 +232,16 @@ def test_everything_undefined(tmp_path: Path) -> None:
 def test_many_failures_are_counted(report: MadeUp) -> None:
     failures = [Failure(n, (n, n), "x", "reason") for n in range(80)]
     part = section(replace(report, failures=failures), "Failures").parts
-    assert "80 times" in part[0].text  # type: ignore[union-attr]
+    assert ": 80." in part[0].text  # type: ignore[union-attr]
     assert len(part[1].rows) == 51 and "30 more" in part[1].rows[-1][-1]  # type: ignore[union-attr]
+
+
+def test_summary_fits_a_terminal(report: MadeUp) -> None:
+    said = text(summary_of(report))
+    assert max(map(len, said.splitlines())) <= 100
+    for words in ("SUPPORTS", "CONTRADICTS", "CANNOT TELL", "95 % interval", "no room"):
+        assert words in said
+    assert "Figures" not in said and len(said.splitlines()) < 80
 
 
 def test_provenance_is_said(report: MadeUp) -> None:
