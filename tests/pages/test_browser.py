@@ -137,11 +137,11 @@ def test_what_the_page_offers_works(server: tuple[str, list[str]], tmp_path: Pat
     (data,) = re.findall(r'id="found">(.*?)</script>', seen.page)
     found = json.loads(data)
     assert found["clipped"] == []
-    rank = ["0 0", "nan 1", "0.2 2", "0.3 3"]
+    rank = ["0 0", "- 1", "0.2 2", "0.3 3"]
     assert found["before"] == rank
-    assert found["falling"] == ["0.3 3", "0.2 2", "0 0", "nan 1"]
-    assert found["rising"] == ["0 0", "0.2 2", "0.3 3", "nan 1"]
-    assert found["group"] == ["nan 1"] and found["said"] == "1 of 4 shown"
+    assert found["falling"] == ["0.3 3", "0.2 2", "0 0", "- 1"]
+    assert found["rising"] == ["0 0", "0.2 2", "0.3 3", "- 1"]
+    assert found["group"] == ["- 1"] and found["said"] == "1 of 4 shown"
     assert found["open"] and found["focused"] and found["stops"] == 1
     assert found["readout"] == "one class: 2. film: 0.100"
     assert found["narrow"][0] <= found["narrow"][1]

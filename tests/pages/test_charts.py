@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faithattn.pages.charts.charts import grid_chart, row_chart
@@ -27,6 +27,7 @@ def of_class(root: ElementTree.Element, name: str) -> list[ElementTree.Element]:
     return [each for each in root.iter() if each.get("class") == name]
 
 
+@settings(max_examples=50)
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(3, 12))
 def test_ticks_are_round_even_and_inside(low: float, width: float, at_most: int) -> None:
     high = low + width
@@ -49,6 +50,7 @@ def test_what_ticks_say_is_what_they_are() -> None:
             assert float(text) == pytest.approx(value, abs=1e-9 * (high - low))
 
 
+@settings(max_examples=50)
 @given(st.lists(st.floats(allow_infinity=True, allow_nan=True)))
 def test_limits_hold_every_number(values: list[float]) -> None:
     low, high = limits(values)
@@ -138,6 +140,7 @@ def test_many_bins_are_set_upright() -> None:
     assert chart.data.columns == ("", "a") and len(chart.data.rows) == 30
 
 
+@settings(max_examples=50)
 @given(st.text(max_size=30), st.floats(20, 200))
 def test_shortened_text_fits(text: str, room: float) -> None:
     assert text_width(shortened(text, room)) <= room

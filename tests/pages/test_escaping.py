@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faithattn.pages.escaping import html_text, markdown_text, plain, slug
@@ -37,6 +37,7 @@ def read(page: str) -> Reader:
     return reader
 
 
+@settings(max_examples=50)
 @given(ANY_TEXT)
 def test_html_shows_the_text_and_nothing_else(text: str) -> None:
     reader = read(f'<p title="{html_text(text)}">{html_text(text)}</p>')
@@ -45,6 +46,7 @@ def test_html_shows_the_text_and_nothing_else(text: str) -> None:
     assert reader.attributes == [("title", plain(text))]
 
 
+@settings(max_examples=50)
 @given(ANY_TEXT)
 def test_plain_text_can_be_written_and_stays_on_its_line(text: str) -> None:
     shown = plain(text)
@@ -54,6 +56,7 @@ def test_plain_text_can_be_written_and_stays_on_its_line(text: str) -> None:
     assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x1f\x7f\ud800-\udfff]", shown)
 
 
+@settings(max_examples=50)
 @given(ANY_TEXT, st.integers(1, 20))
 def test_width_is_kept(text: str, width: int) -> None:
     assert len(plain(text, width)) <= width
@@ -61,6 +64,7 @@ def test_width_is_kept(text: str, width: int) -> None:
         assert plain(text, width).endswith("…")
 
 
+@settings(max_examples=50)
 @given(ANY_TEXT)
 def test_markdown_is_undone_by_taking_the_marks_away(text: str) -> None:
     marked = markdown_text(text)
@@ -82,6 +86,7 @@ def test_joiners_stay() -> None:
     assert plain(family) == family
 
 
+@settings(max_examples=50)
 @given(ANY_TEXT)
 def test_slugs_are_safe_file_names(text: str) -> None:
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*-?", slug(text))

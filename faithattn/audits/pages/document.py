@@ -41,9 +41,27 @@ def document_of(report: Reported, *, instances: int = INSTANCES) -> Document:
     parts.append(Section("Failures", tuple(_failures(report))))
     parts.append(Section("How it was made", (Facts(tuple(_facts(report.provenance))),)))
     parts.append(Section("What the numbers mean", tuple(_meanings(report))))
+    return Document(_title(report), report.overall, tuple(parts))
+
+
+def summary_of(report: Reported) -> Document:
+    """What a terminal shows of an audit: the conclusion, the verdicts, the evidence.
+
+    Args:
+        report: The audit.
+    """
+    evidence = tuple(part for part in evidence_tables(report.evidence))
+    parts = [*verdict_parts(report.verdicts), *evidence, *cautions(report.evidence)]
+    if report.failures:
+        parts += _failures(report)
+    return Document(_title(report), report.overall, tuple(parts))
+
+
+def _title(report: Reported) -> str:
+    """The question, with the name of the model where it is known."""
     model = report.provenance.get("model")
     subject = model if isinstance(model, str) and model else "this model"
-    return Document(f"Does attention explain {subject}?", report.overall, tuple(parts))
+    return f"Does attention explain {subject}?"
 
 
 def _failures(report: Reported) -> Iterator[Part]:
@@ -52,7 +70,7 @@ def _failures(report: Reported) -> Iterator[Part]:
         yield Paragraph("No metric failed on any batch.")
         return
     yield Paragraph(
-        f"{len(report.failures):,} times a metric failed on a batch. Its instances count as "
+        f"Failures of a metric on a batch: {len(report.failures):,}. Its instances count as "
         "undefined."
     )
     yield failure_table(report.failures)
@@ -62,11 +80,8 @@ def _facts(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, s
     """Names and values, those of mappings within as ``outer: inner``."""
     for key, value in values.items():
         name = f"{before}{key}".replace("_", " ")
-        if isinstance(value, Mapping) and value:
-            if before or all(isinstance(each, Mapping | list) for each in value.values()):
-                yield from _facts(value, f"{name}: ")
-            else:
-                yield name, ", ".join(f"{inner} {_said(each)}" for inner, each in value.items())
+        if isinstance(value, Mapping) and any(isinstance(each, Mapping) for each in value.values()):
+            yield from _facts(value, f"{name}: ")
         else:
             yield name, _said(value)
 

@@ -56,13 +56,15 @@ def _intervals(evidence: Sequence[Evidence]) -> Iterator[Chart]:
         rows = [_overall_row(each) for each in members]
         ends = (-1.0, 1.0) if axis == _TAU else (0.0, 1.0) if axis == _SHARE else None
         style = Style(axis, within=ends, height=38.0)
-        named = "agreement" if axis == _TAU else "effects" if axis == _SHARE else slug(axis)
-        yield row_chart(
-            f"intervals-{named}", f"Means: {axis}", _what_intervals_show(members), rows, style
-        )
+        named, title = _NAMED.get(axis, (slug(axis), f"Means: {axis}"))
+        yield row_chart(f"intervals-{named}", title, _what_intervals_show(members), rows, style)
 
 
-_TAU, _SHARE = "Kendall tau", "from 0 to 1 (TVD, JSD in nats, shares)"
+_TAU, _SHARE = "Kendall tau", "TVD, JSD (in nats) or share, as the row says"
+_NAMED = {
+    _TAU: ("agreement", "Agreement of attention with importance"),
+    _SHARE: ("effects", "Changes of the output, and distances"),
+}
 
 
 def _axis_of(each: Evidence) -> str:

@@ -57,7 +57,8 @@ def _options(names: list[str]) -> str:
 
 def _instance(specimen: Specimen, group: int, keys: list[str], opened: bool) -> str:
     """One instance, folded but for its title and numbers."""
-    values = " ".join(f"{specimen.values.get(key, math.nan):.6g}" for key in keys)
+    numbers = (specimen.values.get(key, math.nan) for key in keys)
+    values = " ".join("-" if math.isnan(each) else f"{each:.6g}" for each in numbers)
     said = " · ".join(f"{key} {number(specimen.values.get(key))}" for key in keys)
     tracks = "\n".join(_track(specimen, each) for each in specimen.tracks)
     text = f"<p>{html_text(specimen.text)}</p>" if specimen.text else ""

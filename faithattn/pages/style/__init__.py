@@ -71,7 +71,7 @@ def _heat_style() -> str:
         )
         for palette in colours()
     )
-    return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+    return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
 
 
 def _channels(colour: str) -> tuple[int, int, int]:

@@ -44,7 +44,8 @@ class MadeUp:
         return self.data[name]
 
     def telling(self, count: int) -> list[int]:
-        order = np.argsort(-np.nan_to_num(self.data["adversarial_attention.max_jsd"]))
+        found = self.data.get("adversarial_attention.max_jsd", np.zeros(0))
+        order = np.argsort(-np.nan_to_num(found))
         return [int(place) for place in order[:count]]
 
     def instances(self, numbers: Sequence[int]) -> list[Instance]:
