@@ -297,6 +297,7 @@ def test_every_example_is_run_here() -> None:
         "explanation_vectors.py",
         "minilm_on_your_texts.py",
         "own_model.py",
+        "test_my_model.py",  # in tests/pytest_plugin/test_plugin.py
         "transformer_on_babi.py",
     }
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested

@@ -302,6 +302,19 @@ def test_both(faithfulness):
     assert sorted(path.name for path in found) == ["test_both.a.json", "test_both.b.json"]
 
 
+def test_the_example(session: Run) -> None:
+    text = (ROOT / "examples" / "test_my_model.py").read_text(encoding="utf-8")
+    session(text, "--faithattn-update").assert_outcomes(passed=3)
+    result = session(text)
+    result.assert_outcomes(passed=3)
+    outcomes = [row[-1].strip() for row in section(result)[1:]]
+    assert outcomes == ["passed", "passed", "unchanged", "unchanged"]
+    flat = text.replace("torch.tensor([[0.0, 2.0]])", "torch.tensor([[0.0, 1.0]])")
+    assert flat != text
+    result = session(flat)
+    assert "permutation_test (median TVD), worse: " in result.stdout.str()
+
+
 def python(code: str) -> str:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(
