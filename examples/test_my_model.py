@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from faithattn.audit.batch import Batch
+from faithattn.audits.batch import Batch
 
 
 class Pooled(nn.Module):
