@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from faithattn.audits.comparing import Changes, compare_reports
 from faithattn.audits.evidence import Evidence, Failure, Instance, Verdict
 from faithattn.audits.headlines import Headline
-from faithattn.audits.pages import as_dict, document_of, records, write_report
+from faithattn.audits.pages import as_dict, document_of, records, summary_of, write_report
 from faithattn.audits.part import keyed
 from faithattn.audits.store import Store
 from faithattn.audits.summing import Columns, all_evidence
@@ -280,7 +280,7 @@ class Report:
         return markdown(document_of(self))
 
     def __str__(self) -> str:
-        return text(document_of(self, instances=0))
+        return text(summary_of(self))
 
     def write(self, folder: str | PathLike[str]) -> list[Path]:
         """Writes the page, the same as Markdown, JSON, every instance as CSV, and the figures.
