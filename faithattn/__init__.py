@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from faithattn.adapters.torch_module.tokens import token_logits
     from faithattn.adapters.torch_module.torch_adapter import TorchAdapter
     from faithattn.adapters.view import AttentionView
-    from faithattn.audits.audit import audit
+    from faithattn.audits.audit import audit, merge
     from faithattn.audits.batch import Batch
     from faithattn.audits.comparing import Change, Changes
     from faithattn.audits.evidence import Evidence, Failure, Instance, Verdict
     from faithattn.audits.report import Report
-    from faithattn.audits.store.merging import merge
     from faithattn.audits.verdicts.thresholds import Thresholds
     from faithattn.errors import AdapterError, AuditError
     from faithattn.explanations.explain import explain
@@ -284,12 +283,11 @@ _HOMES = {
     "adapters.torch_module.tokens": ["token_logits"],
     "adapters.torch_module.torch_adapter": ["TorchAdapter"],
     "adapters.view": ["AttentionView"],
-    "audits.audit": ["audit"],
+    "audits.audit": ["audit", "merge"],
     "audits.batch": ["Batch"],
     "audits.comparing": ["Change", "Changes"],
     "audits.evidence": ["Evidence", "Failure", "Instance", "Verdict"],
     "audits.report": ["Report"],
-    "audits.store.merging": ["merge"],
     "audits.verdicts.thresholds": ["Thresholds"],
     "errors": ["AdapterError", "AuditError"],
     "explanations.explain": ["explain"],

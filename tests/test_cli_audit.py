@@ -83,7 +83,7 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int 
 def test_audit_report_compare_and_merge(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quiet = ["--quiet", "--metrics", "permutation_test:n_permutations=20", "loo_correlation"]
     out = says(["audit", MODEL, "--data", DATA, "--out", "whole", *quiet], capsys)
-    assert "permutation_test" in out and "Written to whole" in out
+    assert "Does attention explain TextClassifier?" in out and "Begin with" in out
     for name in ("report.html", "report.md", "report.json", "instances.csv"):
         assert (folder / "whole" / name).is_file()
     assert json.loads(says(["report", "whole", "--json"], capsys))["schema_version"] >= 1

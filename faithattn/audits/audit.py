@@ -24,6 +24,7 @@ from faithattn.audits.measuring.plan import Plan
 from faithattn.audits.report import Report
 from faithattn.audits.running import Running
 from faithattn.audits.store import SCHEMA, Manifest, Store, digest_of_model
+from faithattn.audits.store import merge as merge_stores
 from faithattn.audits.verdicts.thresholds import Thresholds
 from faithattn.audits.workers import Workers, workers_of
 from faithattn.importance.leave_one_out import Removal
@@ -135,6 +136,44 @@ def audit(
     if out is None:
         weakref.finalize(report, shutil.rmtree, folder, ignore_errors=True)
     return report
+
+
+def merge(
+    folders: Sequence[str | PathLike[str]],
+    out: str | PathLike[str],
+    *,
+    thresholds: Thresholds | None = None,
+) -> Report:
+    """Joins the folders that the shards of an audit wrote.
+
+    Args:
+        folders: Folders of one audit, each with some of its batches. A batch
+            that several have must be the same in all, to the bit.
+        out: A new folder, or one that a merge of the same audit was writing.
+        thresholds: Where the verdicts draw their lines; None for the calibrated ones.
+
+    Returns:
+        The report of the whole.
+
+    Raises:
+        ValueError: If no folder is given.
+        AuditError: If the folders are of different audits or data, or a batch
+            is missing in all of them, or differs between them.
+
+    Examples:
+        >>> import tempfile
+        >>> import torch
+        >>> from faithattn.paper.models import TextClassifier
+        >>> model, batches = TextClassifier(9), [torch.tensor([[2, 5, 6, 7, 3]])] * 3
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     parts = [f"{folder}/{shard}" for shard in range(2)]
+        ...     for shard, part in enumerate(parts):
+        ...         _ = audit(model, batches, out=part, shard=(shard, 2))
+        ...     len(merge(parts, f"{folder}/all"))
+        3
+    """
+    merge_stores([Path(folder) for folder in folders], Path(out))
+    return Report.open(out, thresholds=thresholds)
 
 
 def _folder(out: str | PathLike[str] | None, workers: Workers) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 
 from faithattn.cli.guards import failing
 from faithattn.cli.limits import add_limits, exceeded
+from faithattn.errors import AuditError
 
 _LESS_MEMORY = "Close other programs."
 
@@ -64,7 +65,7 @@ def _add_merge(commands: Any) -> None:
 
 
 def _report(chosen: argparse.Namespace) -> int:
-    with failing(2, ValueError, OSError, memory=_LESS_MEMORY):
+    with failing(2, ValueError, OSError, AuditError, memory=_LESS_MEMORY):
         report = _opened(chosen.folder)
         if chosen.json:
             print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
@@ -77,7 +78,7 @@ def _report(chosen: argparse.Namespace) -> int:
 
 
 def _compare(chosen: argparse.Namespace) -> int:
-    with failing(2, ValueError, OSError, memory=_LESS_MEMORY):
+    with failing(2, ValueError, OSError, AuditError, memory=_LESS_MEMORY):
         found = _opened(chosen.first).compare(_opened(chosen.second))
     print(json.dumps(found.to_dict(), indent=2, allow_nan=False) if chosen.json else found)
     worse = any(each.direction == "less faithful" for each in found.changes)
@@ -85,13 +86,10 @@ def _compare(chosen: argparse.Namespace) -> int:
 
 
 def _merge(chosen: argparse.Namespace) -> int:
-    with failing(2, ValueError, OSError, memory=_LESS_MEMORY):
-        from faithattn.audits.report import Report
-        from faithattn.audits.store import merge
+    with failing(2, ValueError, OSError, AuditError, memory=_LESS_MEMORY):
+        from faithattn.audits.audit import merge
 
-        with merge(chosen.folders, chosen.out) as store:
-            store.finish()
-        report = Report.open(chosen.out)
+        report = merge(chosen.folders, chosen.out)
         print(report)
         written = report.write(chosen.out)
         print(f"\nWritten to {chosen.out}. Begin with {written[0]}.")

@@ -60,7 +60,8 @@ def summary_of(report: Reported) -> Document:
 def _title(report: Reported) -> str:
     """The question, with the name of the model where it is known."""
     model = report.provenance.get("model")
-    subject = model if isinstance(model, str) and model else "this model"
+    name = model.get("class") if isinstance(model, Mapping) else model
+    subject = name.rpartition(".")[2] if isinstance(name, str) and name else "this model"
     return f"Does attention explain {subject}?"
 
 

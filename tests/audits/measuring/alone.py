@@ -102,7 +102,28 @@ def _uniform(model: Any, inputs: Any, view: AttentionView | None, results: Any) 
         far = reading.rows.mean(_jsd(rows, reading.rows.conditional))
         far = torch.where(tvd > 0.01, 0, far)
         far = far.masked_fill(~reading.rows.valid.any(-1).any(-1), torch.nan)
-    return {"permutation_test.uniform": tvd, "adversarial_attention.uniform": far}
+    return {
+        "permutation_test.uniform": tvd,
+        "adversarial_attention.uniform": far,
+        "adversarial_attention.farthest": _farthest(reading.rows),
+    }
+
+
+def _farthest(rows: Any) -> Tensor:
+    """Of all corners of the simplex, one position at a time, averaged over the rows."""
+    size, count, length = rows.valid.shape
+    own = rows.conditional.double()
+    found = torch.full((size,), torch.nan, dtype=torch.float64)
+    for instance in range(size):
+        each = []
+        for row in range(count):
+            places = rows.valid[instance, row].nonzero()[:, 0].tolist()
+            corners = [torch.eye(length, dtype=torch.float64)[place] for place in places]
+            far = [jensen_shannon_divergence(one, own[instance, row]) for one in corners]
+            each += [max(far)] if far else []
+        if each:
+            found[instance] = torch.stack(each).mean()
+    return found
 
 
 def _jsd(p: Tensor, q: Tensor) -> Tensor:
