@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -303,6 +304,7 @@ def test_both(faithfulness):
 
 
 def test_the_example(session: Run) -> None:
+    importlib.import_module("torch._dynamo")  # recording a replay does; sessions would forget it
     text = (ROOT / "examples" / "test_my_model.py").read_text(encoding="utf-8")
     session(text, "--faithattn-update").assert_outcomes(passed=3)
     result = session(text)
