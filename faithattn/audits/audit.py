@@ -49,6 +49,7 @@ def audit(
     shard: tuple[int, int] | None = None,
     thresholds: Thresholds | None = None,
     device: torch.device | str | None = None,
+    controls: bool = True,
     keep_positions: bool = True,
     progress: bool = False,
 ) -> Report:
@@ -88,6 +89,7 @@ def audit(
             one each for :func:`merge`.
         thresholds: Where the verdicts draw their lines; None for the calibrated ones.
         device: Where inputs are moved; None leaves them.
+        controls: Whether random and uniform explanations are measured beside.
         keep_positions: Whether the scores of every position are kept, for the
             pages that show instances.
         progress: Show a bar with the time left on standard error.
@@ -116,7 +118,9 @@ def audit(
             f"on_error must be one of {', '.join(ON_ERROR)}; got {on_error!r}. "
             "Leave it out to stop at the first failure."
         )
-    plan = Plan.of(metrics, view, seed, removal=removal, keep_positions=keep_positions)
+    plan = Plan.of(
+        metrics, view, seed, removal=removal, controls=controls, keep_positions=keep_positions
+    )
     adapter, workers = as_adapter(model), workers_of(shard)
     folder = _folder(out, workers)
     try:

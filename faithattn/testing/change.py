@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from faithattn.statistics import none_if_nan
+from faithattn.statistics import compare_means, none_if_nan
 from faithattn.testing.gathering import Clusters, Values
-from faithattn.testing.intervals import compare_means
 from faithattn.testing.wording import show
 
 SAME, WORSE, BETTER = "unchanged", "worse", "better"

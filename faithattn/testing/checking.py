@@ -10,13 +10,12 @@ from typing import Any
 
 from faithattn.adapters.view import AttentionView
 from faithattn.metrics.scores.question import Score
-from faithattn.statistics import none_if_nan
+from faithattn.statistics import mean_interval, none_if_nan
 from faithattn.testing.asked import Asked, ask_all
 from faithattn.testing.baseline import Baseline, rounded, versions
 from faithattn.testing.change import BETTER, SAME, Change, compare
 from faithattn.testing.digests import plain
 from faithattn.testing.gathering import Gathered, gather
-from faithattn.testing.intervals import mean_interval
 from faithattn.testing.limits import require_shares
 
 TOLERANCE = 0.01

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from faithattn.audits.evidence import Evidence, Instance
-from faithattn.statistics import Statistics, none_if_nan
+from faithattn.statistics import Statistics, mean_bound, mean_interval, none_if_nan
 from faithattn.testing.asked import Asked
 from faithattn.testing.deciding import instances_to_decide
 from faithattn.testing.gathering import Gathered, Values
-from faithattn.testing.intervals import mean_bound, mean_interval
 from faithattn.testing.limits import Limits
 from faithattn.testing.wording import group_table, instance_line, show
 

@@ -16,10 +16,9 @@ from faithattn.adapters.view import AttentionView, check_view
 from faithattn.audits.batch import Batch
 from faithattn.audits.evidence import Evidence, Instance
 from faithattn.metrics.scores.question import Question
-from faithattn.statistics import ATTENTION_BINS, describe
+from faithattn.statistics import ATTENTION_BINS, describe, minimum_detectable_effect
 from faithattn.testing.asked import Asked
 from faithattn.testing.digests import add
-from faithattn.testing.intervals import minimum_detectable_effect
 
 Values = NDArray[np.float64]
 Clusters = NDArray[np.int64]
