@@ -162,7 +162,7 @@ def test_what_is_safe_where_writing_fails(
             patched.setattr(os, "fsync", fails)
             with pytest.raises(AuditError, match=remedy.replace("3 fin", "4 fin")):
                 store.finish()
-        assert not store.is_finished
+        assert not store.is_finished and not list((tmp_path / "temporary").glob("*/*"))
         store.finish()
         assert store.column("batch").tobytes() == expected("batch", 4).tobytes()
 
@@ -280,6 +280,24 @@ def test_a_worker_runs_once(tmp_path: Path) -> None:
     first.close()
     with Store.begin(tmp_path, MANIFEST, worker="rank 1/2") as again:
         assert again.known() == [0, 1]
+
+
+@linux_only
+def test_a_disk_without_locks_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def no_locks(*_: Any) -> None:
+        raise OSError(errno.ENOSYS, "no locks on this disk")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with Store.begin(tmp_path, MANIFEST, worker="1"):
+        half = tmp_path / "temporary" / "worker-1" / "half"
+        half.write_bytes(b"")
+        with Store.begin(tmp_path, MANIFEST, worker="2") as store:
+            write(store, [0])
+        assert half.exists()  # whoever writes it may be alive
+    Store.begin(tmp_path, MANIFEST, worker="1").close()
+    assert not half.exists()
 
 
 @linux_only
