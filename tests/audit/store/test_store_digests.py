@@ -80,6 +80,9 @@ def test_tied_weights_count_once() -> None:
     apart.load_state_dict(tied.state_dict())
     assert weights(tied) == weights(apart)
     assert digest_of_model(tied)["parameters"] == digest_of_model(apart)["parameters"] - 9
+    layer = nn.Linear(3, 3)
+    shared, copied = nn.Sequential(layer, layer), nn.Sequential(layer, copy.deepcopy(layer))
+    assert weights(shared) == weights(copied) and attributes(shared) == attributes(copied)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn])

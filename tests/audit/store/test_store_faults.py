@@ -269,6 +269,23 @@ def test_of_two_who_begin_at_once_one_decides(
     assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == [b"mine", b"whole"]
 
 
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.begin(tmp_path, MANIFEST) as store:
+        write(store, [0])
+        before = part_file(tmp_path, 0).read_bytes()
+
+        def is_killed(source: Path, target: Path) -> None:
+            assert source.read_bytes() != before == target.read_bytes()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Path, "replace", is_killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.write(0, made(1), first=0, digest="another")
+        assert part_file(tmp_path, 0).read_bytes() == before
+
+
 @linux_only
 def test_a_worker_runs_once(tmp_path: Path) -> None:
     first = Store.begin(tmp_path, MANIFEST, worker="rank 1/2")
