@@ -71,7 +71,7 @@ def test_counts_and_tables() -> None:
         VerdictCell("three", "permutation_test", 20, "weak", 1, 1, 6),
         VerdictCell("four", "permutation_test", 20, "", 1, 0, 0),
     )
-    assert [(cell.right, cell.wrong) for cell in cells] == [(3, 1), (5, 2), (6, 2), (0, 0)]
+    assert [(cell.right, cell.wrong) for cell in cells] == [(3, 1), (5, 2), (6, 0), (0, 0)]
     text = str(VerdictCalibration(cells, Thresholds(), 0))
     for part in ("37.5 % / 12.5 % / 50 %", "62.5 % / 25 % / 12.5 %", "75 % / 25 % |"):
         assert part in text
