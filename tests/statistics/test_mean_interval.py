@@ -68,7 +68,7 @@ def by_loops(values: np.ndarray, numbers: np.ndarray, confidence: float) -> tupl
 
 
 @pytest.mark.parametrize("name", ["normal", "skewed", "zeros", "share"])
-@pytest.mark.parametrize("size", [24, 60, 500])
+@pytest.mark.parametrize("size", [50, 90, 500])
 @pytest.mark.parametrize("confidence", [0.5, 0.95])
 def test_agrees_with_scipy_where_resamples_are_drawn(
     name: str, size: int, confidence: float
@@ -78,7 +78,7 @@ def test_agrees_with_scipy_where_resamples_are_drawn(
     assert found == pytest.approx(from_scipy([values], confidence), abs=1e-12)
 
 
-@pytest.mark.parametrize("size", [2, 3, 8, 23])
+@pytest.mark.parametrize("size", [2, 3, 8, 49])
 def test_few_values_have_the_quantiles_of_student(size: int) -> None:
     values = DRAWS["skewed"](size)
     expected = by_loops(values, np.arange(size), 0.95)
@@ -128,7 +128,7 @@ def test_many_clusters_are_computed_too(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(bootstrap, "MANY", 10**9)
     monkeypatch.setattr(bootstrap, "RESAMPLES", 10_000)
     reference = np.array(mean_interval(values, clusters=numbers))
-    assert np.abs(computed - reference).max() < 0.08 * np.diff(reference) / 4
+    assert np.abs(computed - reference).max() < 0.15 * np.diff(reference) / 4
 
 
 def test_a_mean_that_few_values_carry_is_resampled_in_bounded_memory(
