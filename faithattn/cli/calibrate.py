@@ -88,7 +88,7 @@ def work(chosen: argparse.Namespace) -> int:
         import torch
 
         from faithattn._checks import require_count
-        from faithattn.paper.report.files import prepare_folder
+        from faithattn.pages.files import prepare_folder
         from faithattn.planted.calibration.files import write_calibration
         from faithattn.planted.calibration.measuring import calibrate
         from faithattn.planted.calibration.plan import check_arguments

@@ -71,7 +71,8 @@ def batches_at(name: str, batch_size: int, prepare: Callable[[Any], Any] | None)
     if Path(name).suffix in FILES or Path(name).exists():
         return _from_file(Path(name), batch_size, prepare)
     found = object_at(name, "data")
-    return found() if callable(found) and not hasattr(found, "__iter__") else found
+    made = isinstance(found, type) or not hasattr(found, "__iter__")
+    return found() if callable(found) and made else found
 
 
 def _from_file(path: Path, batch_size: int, prepare: Callable[[Any], Any] | None) -> Any:

@@ -32,8 +32,9 @@ examples:
   faithattn reproduce reviews.jsonl --text body --label stars --instances 200
   faithattn reproduce babi-1 --checkpoint faithattn-results/babi-1-bilstm-additive-seed0/model.npz
 
-what is written: results.json (settings, versions, every summary), instances.csv (one row per
-tested text), summary.md, model.npz (for --checkpoint), figures/*.png and *.svg.
+what is written: report.html and summary.md (the same to read), results.json (settings, versions,
+every summary), instances.csv (one row per tested text), model.npz (for --checkpoint),
+figures/*.svg.
 """
 
 _LESS_MEMORY = "Lower --adversaries or --permutations, or split long texts."
@@ -149,8 +150,8 @@ def work(chosen: argparse.Namespace) -> int:
         written = report.write_report(experiment, folder)
     print(report.text_table(experiment))
     print(f"\n{_times(experiment)}")
-    print(f"Written to {folder}: {CHECKPOINT}, " + ", ".join(p.name for p in written[:3]), end="")
-    print(f" and {len(written) - 3} figures. Begin with {folder / 'summary.md'}.")
+    print(f"Written to {folder}: {CHECKPOINT}, " + ", ".join(p.name for p in written[:4]), end="")
+    print(f" and {len(written) - 4} figures. Begin with {folder / 'report.html'}.")
     return 0
 
 

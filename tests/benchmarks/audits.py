@@ -134,7 +134,7 @@ def _same(folder: Path, other: Path) -> bool:
     )
     return columns and all(
         part.positions[name].values.tobytes() == ragged.values.tobytes()
-        for number in range(mine.batches)
+        for number in mine.known()
         for part in [mine.part(number)]
         for name, ragged in theirs.part(number).positions.items()
     )

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from faithattn.paper.report.drawing import new_figure, style
+from faithattn.planted.calibration.canvas import new_figure, style
 from tests.benchmarks.sweep import Cell
 
 _LABELS = {

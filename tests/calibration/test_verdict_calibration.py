@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from faithattn.audits.verdicts.thresholds import Thresholds
+from faithattn.planted.calibration.verdicts import measuring
 from faithattn.planted.calibration.verdicts.cases import CASES
 from faithattn.planted.calibration.verdicts.measuring import calibrate_verdicts
 from faithattn.planted.calibration.verdicts.outcome import VerdictCalibration, VerdictCell
@@ -64,6 +66,17 @@ def test_the_lines_matter() -> None:
     json.dumps(strict.to_dict())
 
 
+def test_fewer_texts_are_the_first_of_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.full((40,), 0.5, dtype=torch.float64)
+    values[20:] = 0
+    names = ("gradient_correlation", "loo_correlation", "ceiling", "single_weight_erasure")
+    names += ("permutation_test", "max_jsd", "upper_bound", "smallest", "length")
+    monkeypatch.setattr(measuring, "measured", lambda *_, **__: dict.fromkeys(names, values))
+    both = calibrate_verdicts(cases=[NAMED["B"]], n_seeds=1, sizes=(40, 20))
+    assert {cell.size for cell in both.cells} == {20, 40}
+    assert both.of(test="permutation_test", size=20)[0].supports == 1
+
+
 def test_counts_and_tables() -> None:
     cells = (
         VerdictCell("one", "permutation_test", 20, "yes", 3, 1, 4),
@@ -71,7 +84,7 @@ def test_counts_and_tables() -> None:
         VerdictCell("three", "permutation_test", 20, "weak", 1, 1, 6),
         VerdictCell("four", "permutation_test", 20, "", 1, 0, 0),
     )
-    assert [(cell.right, cell.wrong) for cell in cells] == [(3, 1), (5, 2), (6, 2), (0, 0)]
+    assert [(cell.right, cell.wrong) for cell in cells] == [(3, 1), (5, 2), (6, 0), (0, 0)]
     text = str(VerdictCalibration(cells, Thresholds(), 0))
     for part in ("37.5 % / 12.5 % / 50 %", "62.5 % / 25 % / 12.5 %", "75 % / 25 % |"):
         assert part in text

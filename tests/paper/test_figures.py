@@ -2,24 +2,21 @@ from __future__ import annotations
 
 import math
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
-from xml.sax.saxutils import escape
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
 from experiments import LEARNING, SMALL, hostile, stories, write_texts
 
-from faithattn.paper.data.babi import generate_babi
+from faithattn.pages.document import Chart
+from faithattn.pages.html import html
 from faithattn.paper.experiment import Experiment
-from faithattn.paper.report.drawing import style
-from faithattn.paper.report.figures import CAPTIONS, draw, save_figures
-from faithattn.paper.report.heatmap import telling_instances
+from faithattn.paper.report.charts import charts
+from faithattn.paper.report.document import document_of
+from faithattn.paper.report.telling import explorer, telling_instances
 from faithattn.paper.reproduction import reproduce
 
 
@@ -28,73 +25,69 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     return reproduce(write_texts(tmp_path_factory.mktemp("data") / "sst.csv"), LEARNING)
 
 
-def svg(folder: Path, name: str) -> str:
-    return (folder / f"{name}.svg").read_text(encoding="utf-8")
+def by_name(experiment: Experiment) -> dict[str, Chart]:
+    return {chart.name: chart for chart in charts(experiment)}
 
 
-def test_every_figure_says_what_it_shows(texts: Experiment, tmp_path: Path) -> None:
-    before = dict(matplotlib.rcParams)
-    paths = save_figures(draw(texts), tmp_path)
-    assert dict(matplotlib.rcParams) == before
-    assert len(paths) == 2 * len(CAPTIONS)
-    for path in paths:
-        assert path.stat().st_size > 5000
-        if path.suffix == ".svg":
-            ElementTree.parse(path)
-    assert "Attention and gradients" in svg(tmp_path, "tau-histograms")
-    assert "published mean" in svg(tmp_path, "tau-histograms")
-    assert "1 undefined" in svg(tmp_path, "tau-histograms")
-    assert "Output change under shuffled attention" in svg(tmp_path, "permutation-violins")
-    assert "predicted good" in svg(tmp_path, "permutation-violins")
-    assert "no instances" in svg(tmp_path, "permutation-violins")
-    assert "ln 2" in svg(tmp_path, "adversarial-histogram")
-    assert "output within 0.01" in svg(tmp_path, "adversarial-violins")
-    assert "gradients and leave-one-out" in svg(tmp_path, "pair-agreement")
-    assert "JSD" in svg(tmp_path, "heatmaps")
+def said(chart: Chart) -> str:
+    return " ".join(ElementTree.fromstring(chart.svg).itertext())
+
+
+def test_every_figure_says_what_it_shows(texts: Experiment) -> None:
+    drawn = by_name(texts)
+    assert len(drawn) == 6
+    assert "1 undefined" in drawn["tau-gradients"].title
+    assert "published" in said(drawn["tau-gradients"])
+    assert "predicted good" in said(drawn["permutation-by-attention"])
+    assert "no instances" in said(drawn["permutation-by-attention"])
+    assert "ln 2: no word in common" in said(drawn["adversarial-histogram"])
+    assert "output within 0.01" in drawn["adversarial-by-attention"].title
+    assert "gradients and leave-one-out" in said(drawn["pair-agreement"])
 
 
 def test_histograms_hold_every_defined_value(texts: Experiment) -> None:
-    left = draw(texts)["tau-histograms"].axes[0]
-    bars = [patch for patch in left.patches if hasattr(patch, "get_height")]
-    heights = [patch.get_height() for patch in bars if abs(patch.get_width() - 0.05) < 1e-6]
-    defined = int((~texts.gradient.statistic.isnan()).sum())
-    assert sum(heights) == defined == len(texts.examples) - 1
+    data = by_name(texts)["tau-gradients"].data
+    # A table of many bins is set upright: a column for each group.
+    counts = dict.fromkeys(data.columns[1:], 0)
+    for first, *cells in data.rows:
+        if " to " in first:
+            for name, cell in zip(counts, cells, strict=True):
+                counts[name] += int(cell)
+    defined = ~texts.gradient.statistic.isnan()
+    assert counts["all"] == int(defined.sum()) == len(texts.examples) - 1
+    for number, label in enumerate(texts.dataset.labels):
+        members = defined & (texts.gradient.predicted == number)
+        assert counts[f"predicted {label}"] == int(members.sum())
 
 
-def test_many_classes_are_drawn_as_one(tmp_path: Path) -> None:
-    figures = draw(reproduce(stories(), SMALL))
-    save_figures({name: figures[name] for name in ("tau-histograms", "heatmaps")}, tmp_path)
-    assert "predicted" not in svg(tmp_path, "tau-histograms")
-    assert "where is" in svg(tmp_path, "heatmaps")
+def test_outlines_have_the_quartiles_of_their_values(texts: Experiment) -> None:
+    rows = {name: cells for name, *cells in by_name(texts)["pair-agreement"].data.rows}
+    values = texts.loo.statistic[~texts.loo.statistic.isnan()].double().numpy()
+    expected = [f"{value:.3f}" for value in np.quantile(values, (0.25, 0.5, 0.75))]
+    assert rows["attention and leave-one-out"][2:5] == expected
+    assert rows["attention and leave-one-out"][0] == f"{values.mean():.3f}"
 
 
-def test_hostile_words_are_drawn_as_they_are(tmp_path: Path) -> None:
-    save_figures({"heatmaps": draw(reproduce(hostile(), SMALL))["heatmaps"]}, tmp_path)
-    ElementTree.parse(tmp_path / "heatmaps.svg")
-    # Matplotlib writes each text as a comment beside its outline.
-    comments = re.findall(r"<!-- (.*?) -->", svg(tmp_path, "heatmaps"))
-    for word in ("$x^$", "\\frac", "<b>", "&", "#_{"):
-        assert escape(word) in comments, word
+def test_published_figures_are_marked(texts: Experiment) -> None:
+    data = by_name(texts)["pair-agreement"].data
+    place = data.columns.index("published")
+    row = next(row for row in data.rows if row[0] == "gradients and leave-one-out")
+    figure = texts.published("gradient_loo")
+    assert figure is not None and row[place] == f"{figure.mean:.3f}"
 
 
-def test_words_stay_inside_the_page(texts: Experiment) -> None:
-    long = generate_babi(3, n_train=8, n_dev=2, n_test=8)
-    for experiment in (texts, reproduce(long, SMALL), reproduce(hostile(), SMALL)):
-        figure = draw(experiment)["heatmaps"]
-        renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-        width, height = figure.canvas.get_width_height()
-        with style():
-            boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
-        for box in boxes:
-            assert box.x0 >= 0
-            assert box.x1 <= width
-            assert box.y0 >= 0
-            assert box.y1 <= height
-        # No two texts on one another.
-        for index, first in enumerate(boxes):
-            for second in boxes[index + 1 :]:
-                overlap = np.minimum(first.max, second.max) - np.maximum(first.min, second.min)
-                assert (overlap < 2).any()
+def test_many_classes_are_drawn_as_one() -> None:
+    experiment = reproduce(stories(), SMALL)
+    assert "predicted" not in said(by_name(experiment)["tau-gradients"])
+    shown = explorer(experiment)
+    assert shown is not None and "where is" in shown.specimens[0].title
+
+
+def test_hostile_words_are_shown_as_they_are() -> None:
+    page = html(document_of(reproduce(hostile(), SMALL)))
+    for word in ("$x^$", "\\frac", "&lt;b&gt;", "&amp;", "#_{", "--&gt;", "&quot;"):
+        assert f">{word}</span>" in page, word
+    assert "<b>" not in page and "\ud800" not in page
 
 
 def test_telling_instances_are_strong_and_far(texts: Experiment) -> None:
@@ -106,10 +99,25 @@ def test_telling_instances_are_strong_and_far(texts: Experiment) -> None:
     found = torch.ones_like(result.feasible)
     found[4] = False
     changed = replace(result, max_jsd=jsd, max_attention=strong, feasible=found)
-    chosen = telling_instances(replace(texts, adversarial=changed))
+    chosen = telling_instances(replace(texts, adversarial=changed), 5)
     assert chosen[0] == 3
     assert not {4, 5} & set(chosen)
     assert len(chosen) == 5
+
+
+def test_texts_show_what_was_measured(texts: Experiment) -> None:
+    shown = explorer(texts)
+    assert shown is not None
+    row = telling_instances(texts)[0]
+    first, mask = shown.specimens[0], texts.gradient.mask[row]
+    assert first.tokens == tuple(texts.examples[row].tokens)
+    tracks = {track.name: track for track in first.tracks}
+    own, other = tracks["the model's attention"], tracks["other attention, same output"]
+    assert own.values == tuple(texts.adversarial.original[row][mask].double().tolist())
+    assert other.values == tuple(texts.adversarial.strongest[row][mask].double().tolist())
+    assert own.strongest == other.strongest == max(own.values + other.values)
+    importance = texts.gradient.importance[row][mask].double()
+    assert tracks["gradients"].values == tuple(importance.tolist())
 
 
 def test_no_adversary_at_all(texts: Experiment) -> None:
@@ -119,30 +127,29 @@ def test_no_adversary_at_all(texts: Experiment) -> None:
         feasible=torch.zeros_like(result.feasible),
         max_jsd=torch.zeros_like(result.max_jsd),
     )
-    figure = draw(replace(texts, adversarial=none))["heatmaps"]
-    assert any("No instance has" in text.get_text() for text in figure.axes[0].texts)
+    assert "No instance has other attention" in html(document_of(replace(texts, adversarial=none)))
 
 
-def test_nothing_defined_at_all(texts: Experiment, tmp_path: Path) -> None:
+def test_nothing_defined_at_all(texts: Experiment) -> None:
     """Every text of one word."""
     data = texts.dataset
     short = tuple(replace(example, tokens=example.tokens[:1]) for example in data.test)
     experiment = reproduce(replace(data, test=short), SMALL)
-    save_figures(draw(experiment), tmp_path)
-    assert "no values" in svg(tmp_path, "tau-histograms")
+    assert "no values" in by_name(experiment)["tau-gradients"].title
+    assert not re.search(r"\bnan\b", html(document_of(experiment)))
 
 
 def test_long_texts_are_cut_around_the_attention(texts: Experiment) -> None:
     data = texts.dataset
     long = tuple(replace(example, tokens=example.tokens * 40) for example in data.test[:6])
-    figure = draw(reproduce(replace(data, test=long), SMALL))["heatmaps"]
-    words = [text.get_text() for text in figure.axes[0].texts]
-    assert "…" in words
-    assert len(words) < 5 * (2 * 90 + 4) + 2
+    shown = explorer(reproduce(replace(data, test=long), SMALL))
+    assert shown is not None
+    for specimen in shown.specimens:
+        assert len(specimen.tokens) <= 60 and "with their neighbours" in specimen.text
 
 
-def test_pyplot_is_not_loaded() -> None:
-    code = (
-        "import sys, faithattn.paper.report.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_figures_are_drawings_of_their_own(tmp_path: Path) -> None:
+    reproduce(stories(), SMALL, out=tmp_path)
+    for path in (tmp_path / "figures").iterdir():
+        root = ElementTree.parse(path).getroot()
+        assert root.tag.endswith("svg") and "var(" not in path.read_text(encoding="utf-8")

@@ -51,14 +51,14 @@ def number(text: str) -> float:
 def test_files(out: tuple[Experiment, Path]) -> None:
     names = {path.relative_to(out[1]).as_posix() for path in out[1].rglob("*") if path.is_file()}
     figures = {
-        f"figures/{name}.{ending}"
+        f"figures/{name}.svg"
         for name in (
-            "tau-histograms", "permutation-violins", "adversarial-histogram",
-            "adversarial-violins", "pair-agreement", "heatmaps",
+            "tau-gradients", "tau-leave-one-out", "permutation-by-attention",
+            "adversarial-histogram", "adversarial-by-attention", "pair-agreement",
         )
-        for ending in ("png", "svg")
     }  # fmt: skip
-    assert names == {"results.json", "instances.csv", "summary.md", CHECKPOINT} | figures
+    pages = {"report.html", "summary.md"}
+    assert names == {"results.json", "instances.csv", CHECKPOINT} | pages | figures
 
 
 def test_json_is_what_the_csv_gives(out: tuple[Experiment, Path]) -> None:
@@ -132,8 +132,20 @@ def test_page(out: tuple[Experiment, Path]) -> None:
     assert page.startswith("# sst: BiLSTM encoder, additive attention, seed 0")
     for target in re.findall(r"\]\(([^)]+)\)", page):
         assert (out[1] / target).is_file()
-    widths = {len(line.replace("\\|", "").split("|")) for line in page.splitlines() if "±" in line}
+    rows = [line for line in page.splitlines() if line.startswith("|") and "±" in line]
+    widths = {len(row.replace("\\|", "").split("|")) for row in rows}
     assert len(widths) == 1
+    shown = (out[1] / "report.html").read_text(encoding="utf-8")
+    mean = out[0].summaries["gradient_correlation"].overall.mean
+    for rendered in (page, shown):
+        for words in (
+            "Attention against gradients",
+            "Jain & Wallace".replace("&", "&amp;"),
+            f"{mean:.3f} ±",
+            "the other attention the output moves",
+            "dev accuracy",
+        ):
+            assert words in rendered  # fmt: skip
 
 
 def test_stories_have_evidence_and_other_rows() -> None:
@@ -168,7 +180,7 @@ def test_hostile_names(tmp_path: Path) -> None:
 
 
 def test_written_again_the_bytes_are_the_same(tmp_path: Path, out: tuple[Experiment, Path]) -> None:
-    assert len(write_report(out[0], tmp_path)) == 15
+    assert len(write_report(out[0], tmp_path)) == 10
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert path.read_bytes() == (out[1] / path.relative_to(tmp_path)).read_bytes()

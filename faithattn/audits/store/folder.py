@@ -220,15 +220,17 @@ class Store:
         with saving(self.folder), held(self.folder / LOCKS / "finish"):
             if self.is_finished:
                 return
-            fresh = unused(temporary, COLUMNS)
-            fresh.mkdir()
-            batches = self._batches.rows(self.known())
-            files.write_columns(fresh, self.manifest.columns, batches, len(self))
-            if (self.folder / COLUMNS).exists():
-                (self.folder / COLUMNS).rename(unused(temporary, COLUMNS))
-            fresh.rename(self.folder / COLUMNS)
-            sync_folder(self.folder)
-            empty(temporary)
+            try:
+                fresh = unused(temporary, COLUMNS)
+                fresh.mkdir()
+                batches = self._batches.rows(self.known())
+                files.write_columns(fresh, self.manifest.columns, batches, len(self))
+                if (self.folder / COLUMNS).exists():
+                    (self.folder / COLUMNS).rename(unused(temporary, COLUMNS))
+                fresh.rename(self.folder / COLUMNS)
+                sync_folder(self.folder)
+            finally:  # on a full disk, half of the columns is no use
+                empty(temporary)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ def _compound(value: Any, where: str, above: tuple[int, ...]) -> bytes:
             pairs = [inside(key, "'s key") + inside(value[key], f"[{key!r}]") for key in value]
             return digest("mapping", *sorted(pairs))
         case np.ndarray() | np.generic():  # of Python objects
-            return inside(value.tolist(), "")
+            return digest("array of objects", inside(value.tolist(), ""))
         case Sequence():
             kind = "tuple" if isinstance(value, tuple) else "list"
             return digest(kind, *(inside(each, f"[{k}]") for k, each in enumerate(value)))
@@ -149,14 +149,14 @@ def digest_of_tensor(tensor: Tensor) -> bytes:
 
     A tensor without data, on the meta device or of a lazy module, counts as its shape.
     """
-    tensor = tensor.detach()
     kind = str(tensor.dtype).removeprefix("torch.")
     if nn.parameter.is_lazy(tensor):
         return digest("lazy tensor", kind)
-    shape = repr(tuple(tensor.shape))
     inner = _made_of(tensor)
-    if inner is not None:
-        return digest("tensor of tensors", kind, shape, *map(digest_of_tensor, inner))
+    if inner is not None:  # whose sizes say what is to be said of its own
+        return digest("tensor of tensors", kind, *map(digest_of_tensor, inner))
+    tensor = tensor.detach()
+    shape = repr(tuple(tensor.shape))
     if tensor.is_quantized:
         return digest("quantised tensor", kind, shape, *_quantised(tensor))
     if tensor.device.type == "meta":
@@ -173,11 +173,13 @@ def _made_of(tensor: Tensor) -> list[Tensor] | None:
         return list(tensor.unbind())
     if tensor.layout is torch.sparse_coo:
         tensor = tensor.coalesce()
-        return [tensor.indices(), tensor.values()]
+        return [torch.tensor(tensor.shape), tensor.indices(), tensor.values()]
     if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+        places = [tensor.crow_indices(), tensor.col_indices()]
+        return [torch.tensor(tensor.shape), *places, tensor.values()]
     if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
-        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+        places = [tensor.ccol_indices(), tensor.row_indices()]
+        return [torch.tensor(tensor.shape), *places, tensor.values()]
     return [tensor.to_dense()] if tensor.is_mkldnn else None
 
 

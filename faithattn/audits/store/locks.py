@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -16,12 +17,16 @@ from typing import Any
 if sys.platform != "win32":
     import fcntl
 
-# Windows has no such locks: there, that a worker runs once is up to the caller.
-AVAILABLE = sys.platform != "win32"
+# Some disks of clusters have no locks, nor has Windows: there, that a worker runs once is up to
+# the caller.
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 class Lock:
     """A file that one process at a time holds.
+
+    Attributes:
+        excludes: Whether it keeps others out; False where there are no locks.
 
     Examples:
         >>> import tempfile
@@ -32,8 +37,9 @@ class Lock:
         None
     """
 
-    def __init__(self, file: FileIO) -> None:
+    def __init__(self, file: FileIO, excludes: bool) -> None:
         self._file: FileIO | None = file
+        self.excludes = excludes
         _held.add(self)
 
     @classmethod
@@ -42,8 +48,7 @@ class Lock:
         # Not truncated on opening: the file says who holds the lock.
         file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         try:
-            if sys.platform != "win32":
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            excludes = _locked(file, wait)
             file.truncate(0)
             file.write(json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode())
         except BlockingIOError:
@@ -52,13 +57,26 @@ class Lock:
         except BaseException:
             file.close()
             raise
-        return cls(file)
+        return cls(file, excludes)
 
     def release(self) -> None:
         """Lets others take it; a second time, nothing."""
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _locked(file: FileIO, wait: bool) -> bool:
+    """Locks a file; False where that cannot be done."""
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise
+    return True
 
 
 def holder(path: Path) -> dict[str, Any]:

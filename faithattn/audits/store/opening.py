@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from faithattn.audits.store.files import create_file, empty, sync_folder
-from faithattn.audits.store.locks import AVAILABLE, Lock, held, holder, is_local
+from faithattn.audits.store.locks import Lock, held, holder, is_local
 from faithattn.audits.store.manifest import Manifest
 from faithattn.errors import AuditError
 
@@ -157,11 +157,10 @@ def _take_place(root: Path, name: str) -> Worker:
 
 def _clean_after_the_dead(root: Path) -> None:
     """Removes what killed workers left; those of other machines may live where locks stay local."""
-    if not AVAILABLE:
-        return
     for folder in (root / TEMPORARY).iterdir():
         path = root / LOCKS / folder.name
         lock = Lock.take(path) if is_local(path) else None
         if lock is not None:
-            empty(folder)
+            if lock.excludes:
+                empty(folder)
             lock.release()

@@ -50,11 +50,7 @@ def adversary(evidence: Evidence, thresholds: Thresholds) -> tuple[str, str]:
     free, bound = (evidence.further.get(name) for name in ("unhindered", "bound"))
     if free is None or bound is None:
         return CANNOT_TELL, "how far any attention could go was not measured"
-    missing = (
-        lacking(free, evidence, thresholds)
-        or lacking(bound, evidence, thresholds)
-        or without_unit(evidence, thresholds)
-    )
+    missing = lacking(free, evidence, thresholds) or without_unit(evidence, thresholds)
     if missing:
         return CANNOT_TELL, missing
     hindered = f"nothing hinders the adversary in a share of {interval(free)} of the instances"

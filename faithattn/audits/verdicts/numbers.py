@@ -7,18 +7,22 @@ import re
 
 from faithattn.statistics import Statistics
 
+_NOISE = 1e-9
+
 
 def number(value: float) -> str:
-    """Three digits, without a leading zero.
+    """Three digits, without a leading zero; float noise is 0.
 
     Examples:
         >>> number(0.25), number(-0.00041), number(12.5), number(3e-12)
-        ('.25', '-.00041', '12.5', '3e-12')
+        ('.25', '-.00041', '12.5', '0')
     """
     if math.isnan(value):
         return "undefined"
+    if abs(value) < _NOISE:
+        return "0"
     text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return re.sub(r"^(-?)0\.", r"\1.", text) if text != "-0" else "0"
+    return re.sub(r"^(-?)0\.", r"\1.", text)
 
 
 def interval(found: Statistics) -> str:

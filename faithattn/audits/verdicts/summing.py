@@ -79,7 +79,7 @@ def _of_view(start: str, view: str, pairs: Sequence[tuple[Verdict, Evidence]]) -
         _agreement([verdict for verdict, _ in known]),
     ]
     if told and open_:
-        parts.append(f"Undecided: {_listed(open_)}.")
+        parts.append(f"Could not tell: {_listed(open_)}.")
     others = [verdict.metric for verdict, _ in pairs if verdict.metric not in CLAIMS]
     if others:
         parts.append(f"Not counted, as they do not decide this: {_listed(others)}.")
@@ -108,19 +108,19 @@ def _agreement(verdicts: Sequence[Verdict]) -> str:
     yes, no = names[SUPPORTS], names[CONTRADICTS]
     if yes and no:
         return (
-            f"The tests disagree: {_listed(yes)} {_verb(yes, 'speak')} for attention as an "
-            f"explanation, {_listed(no)} against it. They ask different questions, and none "
-            "outvotes another."
+            f"The tests disagree: {_listed(yes)} {_verb(yes, 'support')} attention as an "
+            f"explanation, {_listed(no)} {_verb(no, 'contradict')} it. They ask different "
+            "questions, and none outvotes another."
         )
     if no:
         return (
-            f"Against attention as an explanation {_verb(no, 'speak')} {_listed(no)}; no test that "
-            "was run speaks for it."
+            f"{_first(no)} {_verb(no, 'contradict')} attention as an explanation; no test that was "
+            "run supports it."
         )
     if yes:
         return (
-            f"For attention as an explanation {_verb(yes, 'speak')} {_listed(yes)}, in this and "
-            "no more; no test that was run speaks against it, which does not show that it is one."
+            f"{_first(yes)} {_verb(yes, 'support')} attention as an explanation, in what was asked "
+            "and no more; no test that was run contradicts it, which does not show that it is one."
         )
     return "That is no evidence for attention as an explanation, and none against it."
 
@@ -128,6 +128,11 @@ def _agreement(verdicts: Sequence[Verdict]) -> str:
 def _verb(names: Sequence[str], plural: str) -> str:
     # "gradients" is the one name that is plural by itself.
     return plural if len(names) > 1 or names[0].endswith("gradients") else f"{plural}s"
+
+
+def _first(names: Sequence[str]) -> str:
+    text = _listed(names)
+    return text[0].upper() + text[1:]
 
 
 def _failed(failures: Sequence[Failure]) -> list[str]:

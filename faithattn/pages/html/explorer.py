@@ -59,14 +59,16 @@ def _instance(specimen: Specimen, group: int, keys: list[str], opened: bool) -> 
     """One instance, folded but for its title and numbers."""
     numbers = (specimen.values.get(key, math.nan) for key in keys)
     values = " ".join("-" if math.isnan(each) else f"{each:.6g}" for each in numbers)
-    said = " · ".join(f"{key} {number(specimen.values.get(key))}" for key in keys)
+    said = " · ".join(
+        f"<span>{html_text(key)} {number(specimen.values.get(key))}</span>" for key in keys
+    )
     tracks = "\n".join(_track(specimen, each) for each in specimen.tracks)
     text = f"<p>{html_text(specimen.text)}</p>" if specimen.text else ""
     return (
         f'<details class="instance" data-group="{group}" data-values="{values}"'
         f"{' open' if opened else ''}>"
         f"<summary><strong>{html_text(specimen.title)}</strong> "
-        f'<span class="values">{html_text(said)}</span></summary>\n{text}{tracks}\n'
+        f'<span class="values">{said}</span></summary>\n{text}{tracks}\n'
         f'<p class="readout" aria-live="polite"></p>{_numbers(specimen)}</details>'
     )
 

@@ -1,11 +1,15 @@
-"""What came out, to read: tables, files, figures."""
+"""What came out, to read: tables, pages, files, figures."""
 
-from faithattn.paper.report.files import (
-    instance_records,
-    prepare_folder,
-    results,
-    write_report,
-)
+from faithattn.pages.files import prepare_folder
+from faithattn.paper.report.document import document_of
+from faithattn.paper.report.files import instance_records, results, write_report
 from faithattn.paper.report.tables import text_table
 
-__all__ = ["instance_records", "prepare_folder", "results", "text_table", "write_report"]
+__all__ = [
+    "document_of",
+    "instance_records",
+    "prepare_folder",
+    "results",
+    "text_table",
+    "write_report",
+]

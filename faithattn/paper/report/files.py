@@ -1,4 +1,4 @@
-"""What an experiment leaves behind: JSON, CSV, a summary to read, and figures."""
+"""What an experiment leaves behind: pages to read, JSON, CSV, and figures."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import platform
 from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from faithattn._version import __version__
+from faithattn.pages.escaping import plain
+from faithattn.pages.files import write_figures, write_text
+from faithattn.pages.html import html
+from faithattn.pages.markdown import markdown
 from faithattn.paper.experiment import Experiment
 from faithattn.paper.published import published
-from faithattn.paper.report.figures import draw, save_figures
-from faithattn.paper.report.markdown import markdown
-from faithattn.paper.report.names import plain
+from faithattn.paper.report.document import document_of
 from faithattn.paper.report.tables import median_length
 from faithattn.statistics import null_spread
 
@@ -26,60 +28,30 @@ SCHEMA_VERSION = 1
 _PACKAGES = ("torch", "numpy", "scipy", "captum", "matplotlib")
 
 
-def prepare_folder(out: str | PathLike[str]) -> Path:
-    """Makes a folder, and makes sure that files can be written there.
-
-    Args:
-        out: The folder; it may exist, and files of earlier results in it are
-            replaced later.
-
-    Returns:
-        The folder.
-
-    Raises:
-        OSError: If it cannot be made or written.
-
-    Examples:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     prepare_folder(Path(folder, "a", "b")).is_dir()
-        True
-    """
-    folder = Path(out)
-    probe = folder / ".faithattn-probe"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise OSError(
-            f"out must be a folder that can be written; got {fspath(out)} ({error.strerror}). "
-            "Choose another folder."
-        ) from error
-    return folder
-
-
 def write_report(experiment: Experiment, folder: str | PathLike[str]) -> list[Path]:
-    """Writes ``results.json``, ``instances.csv``, ``summary.md`` and ``figures/``.
+    """Writes ``results.json``, ``instances.csv``, two pages to read, and ``figures/``.
 
     Args:
         experiment: What to write.
         folder: A folder that exists.
 
     Returns:
-        The files written, in that order.
+        The files written: ``report.html``, ``summary.md``, ``results.json``,
+        ``instances.csv``, then the figures.
 
     Raises:
         OSError: If a file cannot be written.
     """
     target = Path(folder)
+    document = document_of(experiment)
     data = json.dumps(results(experiment), indent=2, ensure_ascii=False, allow_nan=False)
-    (target / "results.json").write_text(data + "\n", encoding="utf-8", errors="replace")
-    write_instances(experiment, target / "instances.csv")
-    figures = save_figures(draw(experiment), target / "figures")
-    page = markdown(experiment, [path.name for path in figures if path.suffix == ".png"])
-    (target / "summary.md").write_text(page, encoding="utf-8", errors="replace")
-    return [*(target / name for name in ("results.json", "instances.csv", "summary.md")), *figures]
+    return [
+        write_text(target / "report.html", html(document)),
+        write_text(target / "summary.md", markdown(document, figures="figures")),
+        write_text(target / "results.json", data + "\n"),
+        write_instances(experiment, target / "instances.csv"),
+        *write_figures(document, target / "figures"),
+    ]
 
 
 def results(experiment: Experiment) -> dict[str, Any]:
@@ -174,13 +146,14 @@ def instance_records(experiment: Experiment) -> list[dict[str, Any]]:
     return [_without_nan(row) for row in rows]
 
 
-def write_instances(experiment: Experiment, path: Path) -> None:
+def write_instances(experiment: Experiment, path: Path) -> Path:
     """Writes :func:`instance_records` as CSV; undefined numbers are empty."""
     records = instance_records(experiment)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: _field(value) for key, value in row.items()} for row in records)
+    return path
 
 
 def _field(value: object) -> object:

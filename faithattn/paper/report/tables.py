@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from faithattn.pages.escaping import plain
 from faithattn.paper.experiment import Experiment
 from faithattn.paper.published import PublishedFigure
-from faithattn.paper.report.names import ATTENTION_NAMES, ENCODER_NAMES, plain
+from faithattn.paper.report.names import ATTENTION_NAMES, ENCODER_NAMES
 from faithattn.statistics import ATTENTION_BINS, Statistics, describe, null_spread
 
 _LN2 = f"{math.log(2):.3f}"

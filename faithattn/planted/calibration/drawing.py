@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from faithattn.paper.report.drawing import new_figure, style
+from faithattn.planted.calibration.canvas import new_figure, style
 from faithattn.planted.calibration.cells import Cell, rows_of
 from faithattn.planted.calibration.outcome import Calibration
 

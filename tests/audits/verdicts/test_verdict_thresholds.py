@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from faithattn.audits.verdicts.numbers import number
 from faithattn.audits.verdicts.thresholds import Thresholds
 
 
@@ -24,6 +27,15 @@ def test_defaults_are_plain_values() -> None:
         "regression_unit": None,
     }
     assert Thresholds(**Thresholds().to_dict()) == Thresholds()  # type: ignore[arg-type]
+
+
+def test_the_page_has_the_defaults() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "verdicts.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `(\w+)` \| (\S+) \|$", page, re.MULTILINE))
+    assert listed == {
+        name: "none" if value is None else number(value)
+        for name, value in Thresholds().to_dict().items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from faithattn.audits.verdicts.thresholds import Thresholds
 from faithattn.planted.calibration.verdicts.cases import NO, TESTS, WEAK, YES
 
 _RIGHT = {YES: "supports", NO: "contradicts", WEAK: "cannot_tell"}
-_WRONG = {YES: ("contradicts",), NO: ("supports",), WEAK: ("supports", "contradicts"), "": ()}
+_WRONG = {YES: ("contradicts",), NO: ("supports",), WEAK: (), "": ()}
 _KINDS = {
     YES: "attention is what the output uses",
     NO: "the output does without attention, or attention misleads",
@@ -52,7 +52,7 @@ class VerdictCell:
 
     @property
     def wrong(self) -> int:
-        """Verdicts against what is known; not telling is never wrong."""
+        """Verdicts against what is known; not telling never is, nor what is told of weak use."""
         return sum(int(getattr(self, name)) for name in _WRONG[self.answer])
 
 
@@ -134,11 +134,11 @@ def _shares(cells: Iterable[VerdictCell], answer: str) -> str:
     total = sum(cell.total for cell in several)
     if not total:
         return ""
-    right, wrong = (sum(getattr(cell, name) for cell in several) for name in ("right", "wrong"))
-    unsure = sum(cell.cannot_tell for cell in several)
-    if answer == WEAK:
-        return f"{_percent(right, total)} / {_percent(wrong, total)}"
-    return " / ".join(_percent(count, total) for count in (right, wrong, unsure))
+    right, wrong, unsure = (
+        sum(getattr(cell, name) for cell in several) for name in ("right", "wrong", "cannot_tell")
+    )
+    counts = (unsure, total - unsure) if answer == WEAK else (right, wrong, unsure)
+    return " / ".join(_percent(count, total) for count in counts)
 
 
 def _percent(count: int, total: int) -> str:
