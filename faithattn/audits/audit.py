@@ -7,6 +7,7 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -206,6 +207,12 @@ def _manifest(model: object, plan: Plan) -> Manifest:
         SCHEMA,
         plan.to_dict() | {"headlines": own_headlines(plan)},
         digest_of_model(model),
-        {"faithattn": __version__} | {name: version(name) for name in _PACKAGES},
+        _versions(),
         plan.columns,
     )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Versions of what computes; reading them takes longer than a small batch."""
+    return {"faithattn": __version__} | {name: version(name) for name in _PACKAGES}

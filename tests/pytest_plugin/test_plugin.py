@@ -270,7 +270,7 @@ def test_baselines_are_written_when_asked_and_compared(
     changed.assert_outcomes(failed=2)
     row = section(changed)[1]
     assert row[-1].strip() == "worse" and row[-2].strip() == "change within 0.01"
-    assert "permutation_test (median TVD), worse: " in changed.stdout.str()
+    assert "permutation_test (median TVD of shuffles), worse: " in changed.stdout.str()
     index = json.loads((pytester.path / "out" / "index.json").read_text(encoding="utf-8"))
     assert {each["outcome"] for each in index["checks"]} == {"worse"}
 
@@ -314,7 +314,7 @@ def test_the_example(session: Run) -> None:
     flat = text.replace("torch.tensor([[0.0, 2.0]])", "torch.tensor([[0.0, 1.0]])")
     assert flat != text
     result = session(flat)
-    assert "permutation_test (median TVD), worse: " in result.stdout.str()
+    assert "permutation_test (median TVD of shuffles), worse: " in result.stdout.str()
 
 
 def python(code: str) -> str:
