@@ -155,7 +155,13 @@ def test_the_report_holds_the_evidence(session: Run, pytester: pytest.Pytester) 
     (check,) = evidence["checks"]
     assert check["n"] == 12 and check["upper"] < 0.05 and check["groups"]["max attention"]
     assert [each["instance"] for each in check["worst"]] == [0, 1, 2, 3, 4]
+    pages = [each["report"] for each in index["checks"]]
+    first = index["checks"][0]["file"].removesuffix(".json")
+    assert pages[:2] == [f"{first}/report.html", f"{first}-2/report.html"]
+    assert all((folder / each).read_text("utf-8").startswith("<!doctype html>") for each in pages)
+    assert "Attention shuffled" in (folder / pages[2]).read_text("utf-8")
     page = (folder / "index.md").read_text(encoding="utf-8")
+    assert f"| [below]({pages[2]}) |" in page
     assert "3 checks of faithfulness: 2 passed, 1 failed." in page
     assert f"]({index['checks'][2]['file']}) |" in page and check["text"] in page
     assert f"report: {folder / 'index.md'}" in result.stdout.str()
@@ -169,7 +175,11 @@ def test_hostile_names_are_only_text(session: Run, pytester: pytest.Pytester) ->
     )
     session(text, "--faithattn-report", "out")
     folder = pytester.path / "out"
-    assert {path.parent.name for path in folder.rglob("*.json")} == {"out", "tests"}
+    assert {path.parent.name for path in folder.rglob("*.json") if path.stem != "report"} == {
+        "out",
+        "tests",
+    }
+    assert {path.parent.parent.name for path in folder.rglob("report.html")} == {"tests"}
     page = (folder / "index.md").read_text(encoding="utf-8")
     table = page.split("## ")[0]
     assert "<script>" not in table and r"x\|y\](z)&lt;script&gt;\`\`\`" in table
