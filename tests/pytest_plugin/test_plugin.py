@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch._dynamo  # noqa: F401 -- measuring may load it, and it cannot be loaded twice
 
 import faithattn.testing  # before a session of pytester, which forgets what it loads
 import faithattn.testing.checking
@@ -314,7 +314,6 @@ def test_both(faithfulness):
 
 
 def test_the_example(session: Run) -> None:
-    importlib.import_module("torch._dynamo")  # recording a replay does; sessions would forget it
     text = (ROOT / "examples" / "test_my_model.py").read_text(encoding="utf-8")
     session(text, "--faithattn-update").assert_outcomes(passed=3)
     result = session(text)
