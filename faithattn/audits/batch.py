@@ -20,6 +20,7 @@ class Batch:
             its row of the mask; shown in reports.
         clusters: What instances have in common, such as the document they come
             from, one name or whole number each: intervals then draw whole clusters.
+            Instances of batches without are clusters of their own.
         target: Class to explain, an int or ``(B,)``; None is the prediction.
         rationale: What people hold to be the reason, ``(B, L)`` bool, for the
             metrics of plausibility.

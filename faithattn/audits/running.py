@@ -63,7 +63,10 @@ class Running:
                 instances, count = each.first + each.size, each.number + 1
                 bar.set_postfix_str(f"{instances:,} instances", refresh=False)
         if count == 0:
-            raise ValueError("batches must hold at least one batch; got none. Pass some.")
+            raise ValueError(
+                "batches must hold at least one batch; got none. Pass some; a generator that was "
+                "used is empty."
+            )
         self.store.end(count, instances, seen.hexdigest())
 
     def _finish(self, each: Numbered, digest: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from faithattn.pytest_plugin.collected import ON_REPORTS, Collected
 from faithattn.pytest_plugin.fixture import CHECKS, faithfulness
-from faithattn.pytest_plugin.folder import Folder
+from faithattn.pytest_plugin.folder import Folder, folder_of
 from faithattn.pytest_plugin.settings import NAMES
 
 __all__ = ["faithfulness"]
@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--faithattn-report",
         metavar="DIR",
-        help="write the evidence of every check as JSON, with a page index.md, into DIR",
+        help="write the evidence of every check as a page and as JSON, with index.md, into DIR",
     )
     group.addoption(
         "--faithattn-update",
@@ -59,15 +59,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _folder(config: pytest.Config) -> Folder | None:
     """The folder of the report, made before any test runs."""
-    directory = config.getoption("--faithattn-report")
-    if directory is None or config.getoption("collectonly", False):
+    folder = folder_of(config)
+    if folder is None or config.getoption("collectonly", False):
         return None
-    folder = Folder(config.invocation_params.dir / directory)
     try:
         folder.make()
     except OSError as error:
         raise pytest.UsageError(
-            f"--faithattn-report must name a folder that can be written; got {directory} "
+            "--faithattn-report must name a folder that can be written; got "
+            f"{config.getoption('--faithattn-report')} "
             f"({error.strerror}). Choose another."
         ) from error
     return folder

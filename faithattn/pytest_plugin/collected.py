@@ -33,6 +33,7 @@ class Collected:
             return
         own = self.checks.setdefault(report.nodeid, [])
         own += found
+        self.problem = next((each["problem"] for each in found if "problem" in each), self.problem)
         if self.folder is not None:
             try:
                 self.folder.write_test(report.nodeid, own)

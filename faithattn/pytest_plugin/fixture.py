@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from faithattn.pytest_plugin.folder import folder_of
 from faithattn.pytest_plugin.names import file_name
 from faithattn.pytest_plugin.settings import for_baselines, for_limits, settings_of
 
 if TYPE_CHECKING:
+    from faithattn.audits.report import Report
     from faithattn.metrics.scores.question import Score
     from faithattn.testing.checking import Checked
     from faithattn.testing.finding import Finding
@@ -35,12 +38,15 @@ class Faithfulness:
         update: bool,
         remedy: str,
         record: Callable[[dict[str, Any]], None],
+        write: Callable[[int, Report], dict[str, Any]] | None,
     ) -> None:
         self._baselines = baselines
         self._settings = settings
         self._update = update
         self._remedy = remedy
         self._record = record
+        self._write = write
+        self._written = 0
         self._checked: set[str] = set()
 
     def assert_metric(
@@ -54,7 +60,7 @@ class Faithfulness:
         given = for_limits(self._settings) | settings
         found = examine(metric, model, batches, **given)
         skipped = found.outcome == CANNOT_TELL and found.limits.undecided == "skip"
-        self._record(found.to_dict() | {"skipped": skipped})
+        self._record(found.to_dict() | {"skipped": skipped} | self._page(found.report))
         return found.settle()
 
     def assert_gradient_correlation(
@@ -136,9 +142,17 @@ class Faithfulness:
             update=self._update,
             remedy=self._remedy,
         )
+        page = self._page(found.report)
         for each in found.to_dicts():
-            self._record(each)
+            self._record(each | page)
         return found.settle()
+
+    def _page(self, report: Report | None) -> dict[str, Any]:
+        """Writes the page of a check where the session has a report, and says where it is."""
+        if self._write is None or report is None:
+            return {}
+        self._written += 1
+        return self._write(self._written, report)
 
 
 @pytest.fixture
@@ -146,12 +160,14 @@ def faithfulness(request: pytest.FixtureRequest) -> Faithfulness:
     """Assertions on faithfulness, and ``check`` against a stored baseline."""
     item: pytest.Item = request.node
     seed = request.config.getoption("--faithattn-seed")
+    folder = folder_of(request.config)
     return Faithfulness(
         _baselines(item),
         settings_of(item, seed),
         update=request.config.getoption("--faithattn-update"),
         remedy=_remedy(item, seed),
         record=item.stash.setdefault(CHECKS, []).append,
+        write=None if folder is None else partial(folder.write_report, item.nodeid),
     )
 
 

@@ -6,11 +6,16 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from faithattn._version import __version__
 from faithattn.pytest_plugin.names import file_name
 from faithattn.pytest_plugin.table import Row, counts, markdown
+
+if TYPE_CHECKING:
+    from faithattn.audits.report import Report
 
 SCHEMA = 1
 _BRIEF = ("metric", "quantity", "kind", "asked", "mean", "low", "high", "n", "undefined")
@@ -31,6 +36,25 @@ class Folder:
         (self.path / "tests").mkdir(parents=True, exist_ok=True)
         _write(self.path / "index.md", "# Faithfulness\n\nThe tests have not ended yet.\n")
 
+    def write_report(self, test: str, number: int, report: Report) -> dict[str, Any]:
+        """Writes the page of a check, with its figures and the numbers of every instance.
+
+        Args:
+            test: The test.
+            number: Number of the check within it, from 1.
+            report: What was measured.
+
+        Returns:
+            What the check's evidence shall say of it: ``report``, the page
+            within the folder, or ``problem``, why it could not be written.
+        """
+        own = _link(test).removesuffix(".json") + (f"-{number}" if number > 1 else "")
+        try:
+            report.write(self.path / own)
+        except OSError as error:  # a full disk must not end the test
+            return {"report": None, "problem": str(error)}
+        return {"report": f"{own}/report.html"}
+
     def write_test(self, test: str, checks: Sequence[Mapping[str, Any]]) -> None:
         """Writes the evidence of one test."""
         found = {"schema": SCHEMA, "faithattn": __version__, "test": test, "checks": list(checks)}
@@ -43,6 +67,7 @@ class Folder:
             {
                 "test": test,
                 "file": _link(test),
+                "report": each.get("report"),
                 **{name: each.get(name) for name in (*_BRIEF, "outcome", "passed")},
             }
             for test, each in rows
@@ -51,11 +76,18 @@ class Folder:
         _write(self.path / "index.json", json.dumps(index, indent=1, allow_nan=False) + "\n")
         parts = ["# Faithfulness", f"{counts([each for _, each in rows])}."]
         if rows:
-            parts.append(markdown(rows, [_link(test) for test, _ in rows]))
+            links = [(_link(test), each.get("report") or "") for test, each in rows]
+            parts.append(markdown(rows, links))
         texts = dict.fromkeys(each["text"] for _, each in rows if not each["passed"])
         if texts:
             parts += ["## What did not pass", *(_fenced(text) for text in texts)]
         _write(self.path / "index.md", "\n\n".join(parts) + "\n")
+
+
+def folder_of(config: pytest.Config) -> Folder | None:
+    """The folder that the command line names, of workers of xdist too; None where it names none."""
+    directory = config.getoption("--faithattn-report")
+    return None if directory is None else Folder(config.invocation_params.dir / directory)
 
 
 def _link(test: str) -> str:

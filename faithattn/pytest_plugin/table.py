@@ -59,12 +59,18 @@ def counts(checks: Sequence[dict[str, Any]]) -> str:
     return f"{len(checks)} {noun} of faithfulness: {', '.join(parts)}"
 
 
-def markdown(rows: Sequence[Row], links: Sequence[str]) -> str:
-    """The table with the tests as links; what could be markup is escaped."""
+def markdown(rows: Sequence[Row], links: Sequence[tuple[str, str]]) -> str:
+    """The table with tests and outcomes as links; what could be markup is escaped.
+
+    Args:
+        rows: Tests and their checks.
+        links: For each row where the evidence is, and where the page; empty where there is none.
+    """
     lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    for (test, check), link in zip(rows, links, strict=True):
-        first, *others = (escaped(cell) for cell in cells(test, check))
-        lines.append("| " + " | ".join([f"[{first}]({link})", *others]) + " |")
+    for (test, check), (evidence, page) in zip(rows, links, strict=True):
+        first, *others, outcome = (escaped(cell) for cell in cells(test, check))
+        last = f"[{outcome}]({page})" if page else outcome
+        lines.append("| " + " | ".join([f"[{first}]({evidence})", *others, last]) + " |")
     return "\n".join(lines)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from faithattn.adapters.view import AttentionView
+from faithattn.audits.headlines import headlines_of
 from faithattn.metrics.scores.question import Score
-from faithattn.testing.asked import ask
 from faithattn.testing.finding import Finding, judge
-from faithattn.testing.gathering import gather
+from faithattn.testing.gathering import gather, only, planned
 from faithattn.testing.limits import Limits
 
 
@@ -106,11 +106,11 @@ def examine(
         >>> examine("permutation_test", case.model, [case.inputs], at_least=0.05).outcome
         'below'
     """
-    asked = ask(metric, options)
+    asked = only(metric, options)
+    (headline,) = headlines_of(planned(asked, view, seed))
     limits = Limits(at_least, at_most, confidence, undecided, max_undefined)
-    limits.check(asked)
-    found = gather(model, batches, {asked.name: asked}, view=view, seed=seed, prepare=prepare)
-    return judge(found, asked, limits)
+    limits.check(headline)
+    return judge(gather(model, batches, asked, view=view, seed=seed, prepare=prepare), limits)
 
 
 def assert_gradient_correlation(model: object, batches: Iterable[Any], **settings: Any) -> Finding:

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from faithattn.statistics import compare_means, none_if_nan
-from faithattn.testing.gathering import Clusters, Values
 from faithattn.testing.wording import show
 
+Values = NDArray[np.float64]
 SAME, WORSE, BETTER = "unchanged", "worse", "better"
 TOO_FEW, UNDEFINED = "cannot tell", "undefined"
 
@@ -80,7 +81,7 @@ def compare(
     before: Values,
     now: Values,
     *,
-    clusters: Clusters | None,
+    clusters: NDArray[np.int64] | None,
     tolerance: float,
     max_undefined: float,
 ) -> Change:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from faithattn.adapters.view import AttentionView
-from faithattn.metrics.scores.question import Score
-from faithattn.statistics import mean_interval, none_if_nan
-from faithattn.testing.asked import Asked, ask_all
+from faithattn.audits.evidence import Evidence
+from faithattn.audits.headlines import headlines_of, own_headlines
+from faithattn.audits.measuring.asked import Metrics
+from faithattn.audits.measuring.plan import Plan
+from faithattn.audits.report import Report
+from faithattn.statistics import none_if_nan
 from faithattn.testing.baseline import Baseline, rounded, versions
 from faithattn.testing.change import BETTER, SAME, Change, compare
-from faithattn.testing.digests import plain
-from faithattn.testing.gathering import Gathered, gather
+from faithattn.testing.gathering import gather, planned
 from faithattn.testing.limits import require_shares
 
 TOLERANCE = 0.01
-Metrics = Sequence["str | Score"] | Mapping[str, Mapping[str, Any]] | None
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Checked:
         reasons: What stood in the way, or is worth knowing.
         remedy: How to write the baseline.
         means: Mean, interval and counts by metric, as far as they were measured.
+        report: The report of the audit behind it; None where nothing was measured.
     """
 
     path: Path
@@ -43,6 +47,7 @@ class Checked:
     reasons: tuple[str, ...] = ()
     remedy: str = ""
     means: Mapping[str, Mapping[str, Any]] | None = None
+    report: Report | None = field(default=None, repr=False, compare=False)
 
     @property
     def passed(self) -> bool:
@@ -189,10 +194,10 @@ def compared(
     remedy: str = "",
 ) -> Checked:
     """What :func:`check_baseline` finds, whatever the outcome; measures only where it must."""
-    asked, path = ask_all(metrics), Path(path)
-    allowed = _tolerances(tolerance, asked)
+    plan, path = planned(metrics, view, seed), Path(path)
+    allowed = _tolerances(tolerance, [each.metric for each in plan.asked])
     require_shares(0.95, max_undefined)
-    settings = _settings(asked, view, seed)
+    settings = _settings(plan)
     stored = None
     if not update:
         if not path.exists():
@@ -201,39 +206,49 @@ def compared(
         reasons = _differences("", stored.settings, settings)
         if reasons:
             return Checked(path, "other settings", reasons=tuple(reasons), remedy=remedy)
-    found = gather(model, batches, asked, view=view, seed=seed, prepare=prepare)
-    summary = {name: _summary(found, name) for name in asked}
+    report = gather(model, batches, metrics, view=view, seed=seed, prepare=prepare)
+    data, summary = _data(report), {each.metric: _summary(each) for each in report.evidence}
+    values = {name: np.asarray(report.headline_values(name)) for name in summary}
     if stored is None:
-        Baseline(found.data, settings, versions(), summary, found.values).write(path)
-        return Checked(path, "written", means=summary)
-    other = _differences("data ", stored.data, found.data)
+        Baseline(data, settings, versions(), summary, values).write(path)
+        return Checked(path, "written", means=summary, report=report)
+    other = _differences("data ", stored.data, data)
     if other:
-        return Checked(path, "other data", reasons=tuple(other), remedy=remedy, means=summary)
+        return Checked(path, "other data", (), tuple(other), remedy, summary, report)
     changes = tuple(
         compare(
-            name,
-            one.quantity,
-            one.larger_is_faithful,
-            stored.values[name],
-            rounded(found.values[name]),
-            clusters=found.clusters,
-            tolerance=allowed[name],
+            each.metric,
+            each.quantity,
+            each.larger_is_faithful,
+            stored.values[each.metric],
+            rounded(values[each.metric]),
+            clusters=report.clusters,
+            tolerance=allowed[each.metric],
             max_undefined=max_undefined,
         )
-        for name, one in asked.items()
+        for each in headlines_of(plan)
     )
     if all(each.outcome == SAME for each in changes):
-        return Checked(path, SAME, changes, remedy=remedy, means=summary)
+        return Checked(path, SAME, changes, (), remedy, summary, report)
     notes = _differences("", stored.written_with, versions())
-    return Checked(path, "changed", changes, tuple(notes), remedy, summary)
+    return Checked(path, "changed", changes, tuple(notes), remedy, summary, report)
 
 
-def _settings(asked: Mapping[str, Asked], view: AttentionView | None, seed: int) -> dict[str, Any]:
+def _settings(plan: Plan) -> dict[str, Any]:
+    """All that was asked; of the caller's own metrics how they are computed."""
+    asked, own = plan.to_dict(), own_headlines(plan)
     metrics = {
-        name: plain(one.options) if one.score is None else {"compute": plain(one.score.compute)}
-        for name, one in asked.items()
+        name: {"compute": each["score"]} if name in own else each["options"]
+        for name, each in asked["metrics"].items()
     }
-    return {"seed": seed, "view": None if view is None else str(view), "metrics": metrics}
+    (view,) = asked["views"].values()
+    return {"seed": plan.seed, "view": view, "metrics": metrics}
+
+
+def _data(report: Report) -> dict[str, Any]:
+    """Digest of the data, and how many instances and batches they are."""
+    known = report.provenance
+    return {"digest": report.data_digest, **{key: known[key] for key in ("instances", "batches")}}
 
 
 def _differences(prefix: str, before: Any, now: Any, name: str = "") -> list[str]:
@@ -252,7 +267,7 @@ def _differences(prefix: str, before: Any, now: Any, name: str = "") -> list[str
     return [f"{prefix}{name} was {shown[0]} and is {shown[1]}"]
 
 
-def _tolerances(given: float | Mapping[str, float], asked: Mapping[str, Asked]) -> dict[str, float]:
+def _tolerances(given: float | Mapping[str, float], asked: Collection[str]) -> dict[str, float]:
     by_name = given if isinstance(given, Mapping) else dict.fromkeys(asked, given)
     unknown = [name for name in by_name if name not in asked]
     if unknown:
@@ -269,12 +284,11 @@ def _tolerances(given: float | Mapping[str, float], asked: Mapping[str, Asked]) 
     return {name: float(by_name.get(name, TOLERANCE)) for name in asked}
 
 
-def _summary(found: Gathered, name: str) -> dict[str, Any]:
-    overall = found.evidence[name].overall
-    low, high = mean_interval(found.values[name], clusters=found.clusters)
-    numbers = {"mean": overall.mean, "low": low, "high": high}
-    rounded = {
+def _summary(evidence: Evidence) -> dict[str, Any]:
+    overall = evidence.overall
+    numbers = {"mean": overall.mean, "low": overall.low, "high": overall.high}
+    shown = {
         key: None if math.isnan(value) else none_if_nan(round(value, 6))
         for key, value in numbers.items()
     }
-    return {**rounded, "n": overall.n, "undefined": overall.undefined}
+    return {**shown, "n": overall.n, "undefined": overall.undefined}

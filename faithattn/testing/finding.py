@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import unittest
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from faithattn.audits.evidence import Evidence, Instance
-from faithattn.statistics import Statistics, mean_bound, mean_interval, none_if_nan
-from faithattn.testing.asked import Asked
+from faithattn.audits.report import Report
+from faithattn.statistics import Statistics, mean_bound, none_if_nan
 from faithattn.testing.deciding import instances_to_decide
-from faithattn.testing.gathering import Gathered, Values
 from faithattn.testing.limits import Limits
-from faithattn.testing.wording import group_table, instance_line, show
+from faithattn.testing.wording import group_table, instance_line, show, words_of
 
 PASSED, BELOW, ABOVE = "passed", "below", "above"
 CANNOT_TELL, UNDEFINED = "cannot tell", "undefined"
@@ -32,24 +32,22 @@ class Finding:
         outcome: ``"passed"``; ``"below"`` or ``"above"`` where the mean is
             clearly beyond a limit; ``"cannot tell"`` where the sample is too
             small; ``"undefined"`` where too many instances have no value.
-        low: Lower end of the 95 % interval of the mean.
-        high: Its upper end.
         lower: One-sided lower bound of the mean, at the confidence asked.
         upper: One-sided upper bound.
         needed: About how many instances would decide; None where the sample
             decides, or no number would.
         worst: Instances furthest in the direction that the limit forbids.
+        report: The report of the audit behind it.
     """
 
     evidence: Evidence
     limits: Limits
     outcome: str
-    low: float
-    high: float
     lower: float
     upper: float
     needed: int | None
     worst: tuple[Instance, ...]
+    report: Report = field(repr=False, compare=False)
 
     @property
     def passed(self) -> bool:
@@ -72,24 +70,26 @@ class Finding:
         return self
 
     def __str__(self) -> str:
-        found, all_of_them = self.evidence, self.evidence.overall
+        found, overall = self.evidence, self.evidence.overall
         lines = [
             f"{found.metric}: {self._why()}",
             f"asked: mean {found.quantity} {self.limits}, by the one-sided "
             f"{100 * self.limits.confidence:g} % bound",
-            f"found: mean {show(all_of_them.mean)}, 95 % interval {show(self.low)} to "
-            f"{show(self.high)}, n {all_of_them.n}, undefined {all_of_them.undefined}",
+            f"found: mean {show(overall.mean)}, 95 % interval {show(overall.low)} to "
+            f"{show(overall.high)}, n {overall.n}, undefined {overall.undefined}",
         ]
         if found.caution:
             lines.append(f"note: {found.caution}")
         lines += group_table(found.groups)
         if self.worst:
             lines.append(f"{len(self.worst)} {self._end} instances:")
-            lines += [instance_line(each, found.metric) for each in self.worst]
+            column = f"{found.metric}.{self.report.headlines[0].field}"
+            lines += [instance_line(each, column) for each in self.worst]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; undefined numbers become None."""
+        found = self.evidence.overall
         return {
             "kind": "limit",
             "metric": self.evidence.metric,
@@ -97,11 +97,11 @@ class Finding:
             "asked": str(self.limits),
             "outcome": self.outcome,
             "passed": self.passed,
-            **{name: none_if_nan(getattr(self, name)) for name in ("low", "high")},
+            **{name: none_if_nan(getattr(found, name)) for name in ("low", "high")},
             **{name: none_if_nan(getattr(self, name)) for name in ("lower", "upper")},
-            "mean": none_if_nan(self.evidence.overall.mean),
-            "n": self.evidence.overall.n,
-            "undefined": self.evidence.overall.undefined,
+            "mean": none_if_nan(found.mean),
+            "n": found.n,
+            "undefined": found.undefined,
             "confidence": self.limits.confidence,
             "needed": self.needed,
             "detectable": none_if_nan(self.evidence.detectable),
@@ -148,22 +148,22 @@ def plain_statistics(value: Statistics) -> dict[str, Any]:
 
 
 def _plain_instance(each: Instance) -> dict[str, Any]:
-    return {"instance": each.number, "tokens": list(each.tokens), "values": dict(each.values)}
+    return {"instance": each.number, "tokens": list(words_of(each)), "values": dict(each.values)}
 
 
-def judge(gathered: Gathered, asked: Asked, limits: Limits) -> Finding:
-    """Holds the values of one metric against limits."""
-    evidence, values = gathered.evidence[asked.name], gathered.values[asked.name]
-    clusters, overall = gathered.clusters, evidence.overall
+def judge(report: Report, limits: Limits) -> Finding:
+    """Holds the values of the one metric of an audit against limits."""
+    (evidence,) = report.evidence
+    values = np.asarray(report.headline_values(evidence.metric))
+    clusters, overall = report.clusters, evidence.overall
     lower = mean_bound(values, "lower", clusters=clusters, confidence=limits.confidence)
     upper = mean_bound(values, "upper", clusters=clusters, confidence=limits.confidence)
     if overall.undefined > limits.max_undefined * overall.n or overall.undefined == overall.n:
         outcome, needed = UNDEFINED, None
     else:
         outcome, needed = _decide(limits, overall, lower, upper)
-    low, high = mean_interval(values, clusters=clusters)
-    worst = gathered.look(_furthest(values, lowest=limits.at_least is not None))
-    return Finding(evidence, limits, outcome, low, high, lower, upper, needed, tuple(worst))
+    worst = report.instances(_furthest(values, lowest=limits.at_least is not None))
+    return Finding(evidence, limits, outcome, lower, upper, needed, tuple(worst), report)
 
 
 def _decide(
@@ -194,7 +194,7 @@ def _decide(
     return CANNOT_TELL, max(found) if len(found) == len(numbers) else None
 
 
-def _furthest(values: Values, *, lowest: bool) -> list[int]:
+def _furthest(values: NDArray[np.float64], *, lowest: bool) -> list[int]:
     """Ids of the instances with the smallest or the largest values, ties by id."""
     order = np.argsort(values if lowest else -values, kind="stable")  # nan comes last
     return [int(each) for each in order[:_SHOWN] if not math.isnan(values[each])]

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from numbers import Real
 
-from faithattn.testing.asked import Asked
+from faithattn.audits.headlines import Headline
 
 UNDECIDED = ("fail", "skip", "pass")
 
@@ -34,18 +34,19 @@ class Limits:
         most = [] if self.at_most is None else [f"at most {self.at_most:g}"]
         return " and ".join(least + most)
 
-    def check(self, asked: Asked) -> None:
+    def check(self, headline: Headline) -> None:
         """Requires limits that a metric can keep to and break.
 
         Raises:
             TypeError: If a limit or share is no number.
             ValueError: If one is out of range.
         """
-        low, high = asked.range
+        low, high = headline.ends or (-math.inf, math.inf)
+        high = math.inf if headline.open_ended else high
         for name, limit in (("at_least", self.at_least), ("at_most", self.at_most)):
             if limit is not None and not low <= _number(name, limit) <= high:
                 raise ValueError(
-                    f"{name} must be within {low:.3g}..{high:.3g}, what {asked.name} can be; "
+                    f"{name} must be within {low:.3g}..{high:.3g}, what {headline.metric} can be; "
                     f"got {limit!r}. Pass a number in that range."
                 )
         if self.at_least is None and self.at_most is None:

@@ -24,9 +24,12 @@ def show(value: float | None) -> str:
 
 
 def group_table(groups: Mapping[str, Mapping[str, Statistics]]) -> list[str]:
-    """A line a group, under a head; nothing where there are no groups."""
+    """A line a group, under a head; nothing of kinds that part nobody."""
     rows = [
-        (f"{kind} {name}", each) for kind, found in groups.items() for name, each in found.items()
+        (f"{kind} {name}", each)
+        for kind, found in groups.items()
+        if len(found) > 1
+        for name, each in found.items()
     ]
     if not rows:
         return []
@@ -39,16 +42,21 @@ def group_table(groups: Mapping[str, Mapping[str, Statistics]]) -> list[str]:
     ]
 
 
-def instance_line(instance: Instance, metric: str) -> str:
-    """One instance: its value, what is known about it, its text."""
+def words_of(instance: Instance) -> tuple[str, ...]:
+    """The words of an instance; none where only the numbers of its positions are known."""
+    tokens = instance.tokens
+    return () if tokens == tuple(map(str, range(len(tokens)))) else tokens
+
+
+def instance_line(instance: Instance, column: str) -> str:
+    """One instance: its value in a column, what is known about it, its text."""
     values = instance.values
-    value = next((each for key, each in values.items() if key.split(".")[0] == metric), None)
-    parts = [f"  #{instance.number}: {show(value)}"]
+    parts = [f"  #{instance.number}: {show(values[column])}"]
     if values.get("length") is not None:
         parts.append(f"length {values['length']:g}")
     if values.get("max_attention") is not None:
         parts.append(f"largest weight {show(values['max_attention'])}")
-    text = " ".join(" ".join(instance.tokens).split())
+    text = " ".join(" ".join(words_of(instance)).split())
     if text:
         parts.append(text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}...")
     return ", ".join(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch._dynamo  # noqa: F401 -- measuring may load it, and it cannot be loaded twice
 
 import faithattn.testing  # before a session of pytester, which forgets what it loads
 import faithattn.testing.checking
@@ -155,7 +155,13 @@ def test_the_report_holds_the_evidence(session: Run, pytester: pytest.Pytester) 
     (check,) = evidence["checks"]
     assert check["n"] == 12 and check["upper"] < 0.05 and check["groups"]["max attention"]
     assert [each["instance"] for each in check["worst"]] == [0, 1, 2, 3, 4]
+    pages = [each["report"] for each in index["checks"]]
+    first = index["checks"][0]["file"].removesuffix(".json")
+    assert pages[:2] == [f"{first}/report.html", f"{first}-2/report.html"]
+    assert all((folder / each).read_text("utf-8").startswith("<!doctype html>") for each in pages)
+    assert "Attention shuffled" in (folder / pages[2]).read_text("utf-8")
     page = (folder / "index.md").read_text(encoding="utf-8")
+    assert f"| [below]({pages[2]}) |" in page
     assert "3 checks of faithfulness: 2 passed, 1 failed." in page
     assert f"]({index['checks'][2]['file']}) |" in page and check["text"] in page
     assert f"report: {folder / 'index.md'}" in result.stdout.str()
@@ -169,7 +175,11 @@ def test_hostile_names_are_only_text(session: Run, pytester: pytest.Pytester) ->
     )
     session(text, "--faithattn-report", "out")
     folder = pytester.path / "out"
-    assert {path.parent.name for path in folder.rglob("*.json")} == {"out", "tests"}
+    assert {path.parent.name for path in folder.rglob("*.json") if path.stem != "report"} == {
+        "out",
+        "tests",
+    }
+    assert {path.parent.parent.name for path in folder.rglob("report.html")} == {"tests"}
     page = (folder / "index.md").read_text(encoding="utf-8")
     table = page.split("## ")[0]
     assert "<script>" not in table and r"x\|y\](z)&lt;script&gt;\`\`\`" in table
@@ -270,7 +280,7 @@ def test_baselines_are_written_when_asked_and_compared(
     changed.assert_outcomes(failed=2)
     row = section(changed)[1]
     assert row[-1].strip() == "worse" and row[-2].strip() == "change within 0.01"
-    assert "permutation_test (median TVD), worse: " in changed.stdout.str()
+    assert "permutation_test (median TVD of shuffles), worse: " in changed.stdout.str()
     index = json.loads((pytester.path / "out" / "index.json").read_text(encoding="utf-8"))
     assert {each["outcome"] for each in index["checks"]} == {"worse"}
 
@@ -304,7 +314,6 @@ def test_both(faithfulness):
 
 
 def test_the_example(session: Run) -> None:
-    importlib.import_module("torch._dynamo")  # recording a replay does; sessions would forget it
     text = (ROOT / "examples" / "test_my_model.py").read_text(encoding="utf-8")
     session(text, "--faithattn-update").assert_outcomes(passed=3)
     result = session(text)
@@ -314,7 +323,7 @@ def test_the_example(session: Run) -> None:
     flat = text.replace("torch.tensor([[0.0, 2.0]])", "torch.tensor([[0.0, 1.0]])")
     assert flat != text
     result = session(flat)
-    assert "permutation_test (median TVD), worse: " in result.stdout.str()
+    assert "permutation_test (median TVD of shuffles), worse: " in result.stdout.str()
 
 
 def python(code: str) -> str:

@@ -71,5 +71,7 @@ def test_two_workers_report_and_write_everything(tmp_path: Path) -> None:
         ("test_keeps", "written"),
     ]
     assert all((tmp_path / "out" / each["file"]).exists() for each in index["checks"])
+    pages = [each["report"] for each in index["checks"] if each["report"]]
+    assert len(pages) == 2 and all((tmp_path / "out" / each).exists() for each in pages)
     folder = tmp_path / "faithattn-baselines" / "test_measured"
     assert [path.name for path in folder.iterdir()] == ["test_keeps.json"]
