@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cache, partial
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -25,6 +25,7 @@ from faithattn.audits.report import Report
 from faithattn.audits.running import Running
 from faithattn.audits.store import SCHEMA, Manifest, Store, digest_of_model
 from faithattn.audits.store import merge as merge_stores
+from faithattn.audits.store.files import fleeting
 from faithattn.audits.verdicts.thresholds import Thresholds
 from faithattn.audits.workers import Workers, workers_of
 from faithattn.importance.leave_one_out import Removal
@@ -62,8 +63,9 @@ def audit(
     the number of processes.
 
     Within an initialised process group of PyTorch (as under ``torchrun``), the
-    processes deal the batches among them. All must get all batches in the same
-    order, and an ``out`` that they share.
+    processes deal the batches among them if there is an ``out``, which they must
+    share: all call this, with all batches in the same order. Without ``out``,
+    or as ``shard=(0, 1)``, a process works alone, whatever the others do.
 
     Args:
         model: An :class:`AttentionModel` or a plain ``nn.Module``.
@@ -121,25 +123,40 @@ def audit(
     plan = Plan.of(
         metrics, view, seed, removal=removal, controls=controls, keep_positions=keep_positions
     )
-    adapter, workers = as_adapter(model), workers_of(shard)
+    adapter, workers = as_adapter(model), workers_of(shard, shared=out is not None)
     folder = _folder(out, workers)
+    begin = partial(Store.begin, folder, _manifest(model, plan), worker=workers.name)
+    running = Running(adapter, plan, workers, on_error == "record", device, progress)
+    if out is not None:
+        _run(running, folder, begin, batches, prepare)
+        return Report.open(folder, thresholds=thresholds)
     try:
-        with workers.together(_KEPT.format(folder)):
-            store = Store.begin(folder, _manifest(model, plan), worker=workers.name)
-            running = Running(adapter, plan, store, workers, on_error == "record", device, progress)
-            with _closed_on_error(store):
-                running.over(batches, prepare)
-        with store, workers.together(_KEPT.format(folder)):
-            if workers.leads and store.is_complete:
-                store.finish()
+        with fleeting():
+            _run(running, folder, begin, batches, prepare)
         report = Report.open(folder, thresholds=thresholds)
     except BaseException:
-        if out is None:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
-    if out is None:
-        weakref.finalize(report, shutil.rmtree, folder, ignore_errors=True)
+    weakref.finalize(report, shutil.rmtree, folder, ignore_errors=True)
     return report
+
+
+def _run(
+    running: Running,
+    folder: Path,
+    begin: Callable[[], Store],
+    batches: Iterable[Any],
+    prepare: Prepare | None,
+) -> None:
+    """Measures what is missing, and once all is there puts it into columns."""
+    workers, kept = running.workers, _KEPT.format(folder)
+    with ExitStack() as held:
+        with workers.together(kept):
+            store = held.enter_context(begin())
+            running.over(batches, prepare, store)
+        with workers.together(kept):
+            if workers.leads and store.is_complete:
+                store.finish()
 
 
 def merge(
@@ -190,15 +207,6 @@ def _folder(out: str | PathLike[str] | None, workers: Workers) -> Path:
             "of them see."
         )
     return Path(tempfile.mkdtemp(prefix="faithattn-audit-"))
-
-
-@contextmanager
-def _closed_on_error(store: Store) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        store.close()
-        raise
 
 
 def _manifest(model: object, plan: Plan) -> Manifest:

@@ -31,7 +31,6 @@ class Running:
     Attributes:
         model: The adapter.
         plan: What is asked.
-        store: Where it goes.
         workers: Who shares the work.
         record: Whether what fails is recorded, rather than raised.
         device: Where inputs go; None where they are.
@@ -40,13 +39,12 @@ class Running:
 
     model: Any
     plan: Plan
-    store: Store
     workers: Workers
     record: bool
     device: torch.device | str | None
     progress: bool
 
-    def over(self, batches: Iterable[Any], prepare: Prepare | None) -> None:
+    def over(self, batches: Iterable[Any], prepare: Prepare | None, store: Store) -> None:
         """Measures this worker's batches that are not in the store, and says when all were seen."""
         seen, instances, count = hashlib.sha256(), 0, 0
         with self._bar(count_of(batches)) as bar:
@@ -55,10 +53,10 @@ class Running:
                 seen.update(digest.encode())
                 if each.number == 0:
                     self.workers.agree("batches", digest, _SAME_DATA)
-                held = self.store.holds(each.number, digest)
+                held = store.holds(each.number, digest)
                 if self.workers.takes(each.number):
                     if not held:
-                        self._finish(each, digest)
+                        self._finish(each, digest, store)
                     bar.update()
                 instances, count = each.first + each.size, each.number + 1
                 bar.set_postfix_str(f"{instances:,} instances", refresh=False)
@@ -67,9 +65,9 @@ class Running:
                 "batches must hold at least one batch; got none. Pass some; a generator that was "
                 "used is empty."
             )
-        self.store.end(count, instances, seen.hexdigest())
+        store.end(count, instances, seen.hexdigest())
 
-    def _finish(self, each: Numbered, digest: str) -> None:
+    def _finish(self, each: Numbered, digest: str, store: Store) -> None:
         """Measures one batch and writes what came out."""
         try:
             part = measure(
@@ -83,7 +81,7 @@ class Running:
         except Exception as error:  # whatever a model raises is the reason of empty columns
             if not self.record:
                 raise
-            self.store.fail(
+            store.fail(
                 each.number,
                 first=each.first,
                 size=each.size,
@@ -92,7 +90,7 @@ class Running:
             )
             return
         part = replace(part, notes={**part.notes, **_environment()})
-        self.store.write(each.number, part, first=each.first, digest=digest)
+        store.write(each.number, part, first=each.first, digest=digest)
 
     def _bar(self, batches: int | None) -> tqdm[Any]:
         """A bar over this worker's batches, with the time that is left."""

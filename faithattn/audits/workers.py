@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.distributed as dist
 
 from faithattn._checks import require_count
-from faithattn.errors import AuditError
+from faithattn.errors import AuditError, reason_of
 
 # Processes wait for the slowest at the end; one that died closes its connection, which is noticed.
 _PATIENCE = timedelta(days=365)
@@ -49,18 +49,13 @@ class Workers:
         """Raises unless all workers of the group hold the same value."""
         if self.group is None:
             return
-        values = self._gather(value)
-        others = [rank for rank, other in enumerate(values) if other != values[0]]
+        found = self._exchange(value)
+        others = [rank for rank, other in enumerate(found) if other != found[0]]
         if others:
             raise AuditError(
                 f"{name} must be the same in every process; got another in process {others[0]} "
                 f"than in process 0. {remedy}"
             )
-
-    def wait(self) -> None:
-        """Waits until all workers of the group are here."""
-        if self.group is not None:
-            self._gather(None)
 
     @contextmanager
     def together(self, kept: str) -> Iterator[None]:
@@ -75,63 +70,74 @@ class Workers:
         if self.group is None:
             yield
             return
-        error: Exception | None = None
         try:
             yield
-        except LostProcessError:
-            raise  # whoever is gone takes no part in an exchange
-        except Exception as found:
-            error = found
-        reasons = self._gather(None if error is None else f"{type(error).__name__}: {error}", kept)
-        if error is not None:
-            raise error
-        for rank, reason in enumerate(reasons):
-            if reason is not None:
-                raise AuditError(f"process {rank} failed ({reason}) {kept}")
+        except LostProcessError as error:  # whoever is gone takes no part in an exchange
+            raise LostProcessError(f"{error} {kept}") from error.__cause__
+        except Exception as error:
+            with suppress(LostProcessError):
+                self._exchange(_Ended(reason_of(error)))
+            raise
+        try:
+            self._exchange(None)
+        except LostProcessError as error:
+            raise LostProcessError(f"{error} {kept}") from error.__cause__
 
-    def _gather(self, value: object, kept: str = "") -> list[Any]:
+    def _exchange(self, value: object) -> list[Any]:
+        """What every worker gives, by rank.
+
+        Raises:
+            LostProcessError: If one of them has failed, or is gone.
+        """
         found: list[Any] = [None] * self.count
         try:
             dist.all_gather_object(found, value, group=self.group)
         except RuntimeError as error:
             raise LostProcessError(
                 f"every process must reach the end; one of the {self.count} is gone "
-                f"({str(error).splitlines()[0][:120]}). {kept}".strip()
+                f"({str(error).splitlines()[0][:120]})."
             ) from error
+        for rank, other in enumerate(found):
+            if isinstance(other, _Ended) and rank != self.rank:
+                raise LostProcessError(
+                    f"every process must reach the end; process {rank} failed ({other.reason})."
+                )
         return found
 
 
+class _Ended(NamedTuple):
+    """Given by a worker that cannot go on, wherever the others are."""
+
+    reason: str
+
+
 class LostProcessError(AuditError):
-    """A process of the group is gone."""
+    """Another process of the group failed, or is gone."""
 
 
-def workers_of(shard: tuple[int, int] | None) -> Workers:
+def workers_of(shard: tuple[int, int] | None, *, shared: bool) -> Workers:
     """The workers that this process is one of.
 
     Args:
         shard: Number of this shard, from 0, and of how many; None for the
             process group of PyTorch where one is initialised, else alone.
+        shared: Whether there is a folder that others may write to as well;
+            without one each process is alone.
 
     Raises:
         TypeError: If the shard is no pair of whole numbers.
-        ValueError: If it is out of range, or given within a process group.
+        ValueError: If it is out of range.
     """
-    in_group = dist.is_available() and dist.is_initialized()
     if shard is not None:
-        return _shard(shard, in_group)
-    if not in_group:
+        return _shard(shard)
+    if not (shared and dist.is_available() and dist.is_initialized()):
         return Workers()
     # Its own group: of the backend that can exchange objects without a GPU, and that waits.
     group = dist.new_group(backend="gloo", timeout=_PATIENCE)
     return Workers(dist.get_rank(), dist.get_world_size(), group)
 
 
-def _shard(shard: object, in_group: bool) -> Workers:
-    if in_group:
-        raise ValueError(
-            "shard must be left out within a process group, which deals the batches itself; "
-            f"got {shard!r}. Leave out one of them."
-        )
+def _shard(shard: object) -> Workers:
     if not isinstance(shard, tuple | list) or len(shard) != 2:
         raise TypeError(
             f"shard must be a pair, its number from 0 and of how many; got {shard!r}. Pass (0, 4)."

@@ -22,8 +22,9 @@ def mean_interval(
     instead, from leaving out one cluster after the other.
 
     Measured coverage is in ``docs/statistics.md``: 93 to 97 % in most
-    settings. It is 91 to 93 % for few skewed clusters, below 93 % for heavy tails under about 200 values, and less for shares
-    near 0 or 1 of few instances, which Wilson's interval is meant for.
+    settings. It is 91 to 93 % for few skewed clusters, below 93 % for heavy
+    tails under about 200 values, and less for shares near 0 or 1 of few
+    instances, which Wilson's interval is meant for.
 
     Args:
         values: One value an instance, ``(N,)``; nan is left out.

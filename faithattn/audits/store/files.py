@@ -8,10 +8,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
 _numbers = itertools.count()
+_waits: ContextVar[bool] = ContextVar("waits", default=True)
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}  # some network disks sync no folders
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -69,15 +71,26 @@ def _written(data: bytes, temporary: Path, name: str) -> Iterator[Path]:
             path.unlink()
 
 
+@contextmanager
+def fleeting() -> Iterator[None]:
+    """Waits for no disk meanwhile: for folders that do not outlive this process."""
+    before = _waits.set(False)
+    try:
+        yield
+    finally:
+        _waits.reset(before)
+
+
 def sync_file(file: BinaryIO) -> None:
     """Waits until what was written is on the disk."""
     file.flush()
-    os.fsync(file.fileno())
+    if _waits.get():
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
     """Waits until the names in a folder are on the disk, where the system can do that."""
-    if os.name == "nt":
+    if os.name == "nt" or not _waits.get():
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
