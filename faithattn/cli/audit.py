@@ -143,6 +143,7 @@ def work(chosen: argparse.Namespace) -> int:
             check_threads(chosen.threads)
             import torch
 
+            from faithattn.audits.arguments import check_device
             from faithattn.cli.loading import batches_at, model_at, object_at
             from faithattn.errors import AdapterError, AuditError
 
@@ -160,6 +161,7 @@ def work(chosen: argparse.Namespace) -> int:
                 "device": device,
                 "keep_positions": not chosen.no_positions,
             }
+            check_device(device)
             model = model_at(chosen.model)
             if device is not None and hasattr(model, "to"):
                 model = model.to(device)
