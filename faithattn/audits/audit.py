@@ -7,7 +7,6 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -26,7 +25,7 @@ from faithattn.audits.arguments import (
     check_prepare,
 )
 from faithattn.audits.feeding import Prepare
-from faithattn.audits.headlines import headlines_of
+from faithattn.audits.headlines import own_headlines
 from faithattn.audits.measuring.plan import Plan
 from faithattn.audits.report import Report
 from faithattn.audits.running import Running
@@ -214,10 +213,9 @@ def _closed_on_error(store: Store) -> Iterator[None]:
 
 def _manifest(model: object, plan: Plan) -> Manifest:
     """All that the numbers depend on, but for the data."""
-    headlines = {"headlines": [asdict(each) for each in headlines_of(plan)]}
     return Manifest(
         SCHEMA,
-        plan.to_dict() | headlines,
+        plan.to_dict() | {"headlines": own_headlines(plan)},
         digest_of_model(model),
         {"faithattn": __version__} | {name: version(name) for name in _PACKAGES},
         plan.columns,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from faithattn.audits.arguments import as_folder, as_thresholds
 from faithattn.audits.comparing import Changes, compare_reports
 from faithattn.audits.evidence import Evidence, Failure, Instance, Verdict
-from faithattn.audits.headlines import Headline
+from faithattn.audits.headlines import Headline, known_headlines
 from faithattn.audits.pages import as_dict, document_of, records, summary_of, write_report
 from faithattn.audits.part import keyed
 from faithattn.audits.store import Store
@@ -112,7 +112,8 @@ class Report:
     @cached_property
     def headlines(self) -> tuple[Headline, ...]:
         """The metrics that were asked, and what their numbers are."""
-        return tuple(Headline(**each) for each in self.store.manifest.settings["headlines"])
+        settings = self.store.manifest.settings
+        return known_headlines(settings["metrics"], settings["headlines"], self.columns)
 
     @property
     def views(self) -> tuple[str, ...]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from faithattn.audits.verdicts.thresholds import Thresholds
+from faithattn.planted.calibration.verdicts import measuring
 from faithattn.planted.calibration.verdicts.cases import CASES
 from faithattn.planted.calibration.verdicts.measuring import calibrate_verdicts
 from faithattn.planted.calibration.verdicts.outcome import VerdictCalibration, VerdictCell
@@ -62,6 +64,17 @@ def test_the_lines_matter() -> None:
     assert usual.of(test="gradient_correlation")[0].supports == 1
     assert strict.to_dict()["thresholds"]["least_tau"] == 0.99
     json.dumps(strict.to_dict())
+
+
+def test_fewer_texts_are_the_first_of_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.full((40,), 0.5, dtype=torch.float64)
+    values[20:] = 0
+    names = ("gradient_correlation", "loo_correlation", "ceiling", "single_weight_erasure")
+    names += ("permutation_test", "max_jsd", "upper_bound", "smallest", "length")
+    monkeypatch.setattr(measuring, "measured", lambda *_, **__: dict.fromkeys(names, values))
+    both = calibrate_verdicts(cases=[NAMED["B"]], n_seeds=1, sizes=(40, 20))
+    assert {cell.size for cell in both.cells} == {20, 40}
+    assert both.of(test="permutation_test", size=20)[0].supports == 1
 
 
 def test_counts_and_tables() -> None:

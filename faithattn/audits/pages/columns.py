@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faithattn.audits.evidence import Evidence
-from faithattn.audits.pages.definitions import meaning
 from faithattn.audits.pages.reported import Reported
 from faithattn.audits.part import keyed
 from faithattn.statistics import null_spread
@@ -26,7 +25,8 @@ def column_of(report: Reported, evidence: Evidence) -> str | None:
         report: The audit.
         evidence: A metric under a view.
     """
-    name = keyed(f"{evidence.metric}.{meaning(evidence.metric).field}", evidence.view)
+    fields = {each.metric: each.field for each in report.headlines}
+    name = keyed(f"{evidence.metric}.{fields.get(evidence.metric)}", evidence.view)
     return name if name in report.columns else None
 
 

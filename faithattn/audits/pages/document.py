@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from faithattn.audits.pages.definitions import STATISTICS, meaning, sources
+from faithattn.audits.pages.definitions import STATISTICS
 from faithattn.audits.pages.explorer import explorer
 from faithattn.audits.pages.figures import figures
 from faithattn.audits.pages.reported import Reported
@@ -106,13 +106,13 @@ def _said(value: Any) -> str:
 
 def _meanings(report: Reported) -> Iterator[Part]:
     """Definitions of what was measured, and whom to cite."""
-    metrics = list(dict.fromkeys(each.metric for each in report.evidence))
-    said = [(meaning(each), each) for each in metrics]
-    yield Facts(
-        tuple((found.title, found.sentence) for found, _ in said if found.sentence)
-        + tuple(STATISTICS.items())
-    )
-    cited = sources(metrics)
+    said = [
+        (each.title, f"{each.question} {each.sentence}")
+        for each in report.headlines
+        if each.sentence
+    ]
+    yield Facts((*said, *STATISTICS.items()))
+    cited = dict.fromkeys(each.source for each in report.headlines if each.source)
     if cited:
         yield Paragraph("If you use these numbers, cite the works that proposed the tests:")
         yield Bullets(tuple(cited))

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from faithattn.audits.evidence import Instance
+from faithattn.audits.headlines import LN2
 from faithattn.audits.pages.columns import column_of
-from faithattn.audits.pages.definitions import LN2, meaning
 from faithattn.audits.pages.reported import Reported
 from faithattn.audits.part import keyed
 from faithattn.pages.document import Explorer, Specimen, Track
@@ -39,8 +39,7 @@ def _values(report: Reported) -> Iterator[tuple[str, str]]:
     for each in report.evidence[:_MOST_VALUES]:
         column = column_of(report, each)
         if column is not None:
-            short = meaning(each.metric, each.quantity).short
-            yield (f"{short} ({each.view})" if each.view else short), column
+            yield (f"{each.quantity} ({each.view})" if each.view else each.quantity), column
     views = dict.fromkeys(each.view for each in report.evidence[:1])
     for view in views:
         for name, column in (("largest weight", "max_attention"), ("length", "length")):

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from faithattn.audits.evidence import Evidence
+from faithattn.audits.headlines import HEADLINES, title_of
 from faithattn.audits.pages.columns import bands_by_length, column_of, counts_by_class, ends_of
-from faithattn.audits.pages.definitions import meaning
 from faithattn.audits.pages.reported import Reported
 from faithattn.audits.pages.tables import FEW, name_of
 from faithattn.pages.charts.charts import grid_chart, row_chart
@@ -69,13 +69,13 @@ _NAMED = {
 
 def _axis_of(each: Evidence) -> str:
     """What the axis of a metric is, the same for those that can share one."""
-    known = meaning(each.metric).ends
-    if known == (-1.0, 1.0):
+    known = HEADLINES.get(each.metric)
+    if known is not None and known.correlation:
         return _TAU
     numbers = [each.overall.low, each.overall.high, each.overall.mean]
     numbers += [found.mean for found in each.controls.values()]
     within = all(0 <= value <= 1 for value in numbers if math.isfinite(value))
-    return _SHARE if known is not None or within else each.quantity
+    return _SHARE if (known is not None and known.ends) or within else each.quantity
 
 
 def _overall_row(each: Evidence) -> Row:
@@ -110,8 +110,10 @@ def _histogram(report: Reported, each: Evidence) -> Chart | None:
     ends = None if column is None else ends_of(report, column)
     if column is None or ends is None:
         return None
-    known = meaning(each.metric).ends
-    low, high = known or ends
+    known = HEADLINES.get(each.metric)
+    low, high = ends if known is None or known.ends is None else known.ends
+    if known is not None and known.open_ended:
+        high = max(high, ends[1])
     if high <= low:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, _BINS + 1)
@@ -132,7 +134,7 @@ def _histogram(report: Reported, each: Evidence) -> Chart | None:
         "How the instances spread",
         "Each row is scaled to its own highest bar.",
         rows,
-        Style(meaning(each.metric, each.quantity).short, edges=tuple(edges.tolist()), height=64.0),
+        Style(each.quantity, edges=tuple(edges.tolist()), height=64.0),
     )
 
 
@@ -154,7 +156,7 @@ def _groups(report: Reported, each: Evidence) -> Chart | None:
         "Bar: the middle half of the instances, with their median. Dot: the mean, with its "
         "interval.",
         rows,
-        Style(meaning(each.metric, each.quantity).short, within=(0.0, 0.0)),
+        Style(each.quantity, within=(0.0, 0.0)),
     )
 
 
@@ -190,15 +192,15 @@ def _heads(evidence: Sequence[Evidence]) -> Iterator[Chart]:
             ]
             for layer in layers
         ]
-        known = meaning(metric, next(iter(found.values())).quantity)
+        quantity = next(iter(found.values())).quantity
         yield grid_chart(
             f"heads-{slug(metric)}",
-            f"{known.title}, by layer and head",
+            f"{title_of(metric, quantity)}, by layer and head",
             "Mean over the instances. The stronger the colour, the larger the number.",
             values,
             rows=[f"layer {layer}" for layer in layers],
             columns=[f"{head}" for head in heads],
-            quantity=f"{known.short}; a column for each head",
+            quantity=f"{quantity}; a column for each head",
         )
 
 

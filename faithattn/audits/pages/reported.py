@@ -8,10 +8,15 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from faithattn.audits.evidence import Evidence, Failure, Instance, Verdict
+from faithattn.audits.headlines import Headline
 
 
 class Reported(Protocol):
     """A finished audit; ``Report`` is one."""
+
+    @property
+    def headlines(self) -> Sequence[Headline]:
+        """The metrics, and what their numbers are."""
 
     @property
     def evidence(self) -> Sequence[Evidence]:

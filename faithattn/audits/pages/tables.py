@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from faithattn.audits.evidence import CANNOT_TELL, CONTRADICTS, SUPPORTS, Evidence, Failure, Verdict
-from faithattn.audits.pages.definitions import meaning
+from faithattn.audits.headlines import title_of
 from faithattn.pages.document import Bullets, Callout, Paragraph, Part, Table
 from faithattn.pages.numbers import UNDEFINED, count, interval, number
 from faithattn.statistics import Statistics
@@ -29,7 +29,7 @@ def name_of(metric: str, view: str, quantity: str = "") -> str:
         >>> name_of("permutation_test", "layer 2")
         'Attention shuffled (layer 2)'
     """
-    title = meaning(metric, quantity).title
+    title = title_of(metric, quantity)
     return f"{title} ({view})" if view else title
 
 
@@ -55,11 +55,10 @@ def _many_verdicts(verdicts: Sequence[Verdict]) -> Iterator[Part]:
     metrics = list(dict.fromkeys(each.metric for each in verdicts))
     counts = Counter((each.metric, each.conclusion) for each in verdicts)
     rows = tuple(
-        (meaning(metric).title, *(count(counts[metric, kind]) for kind in kinds))
-        for metric in metrics
+        (title_of(metric), *(count(counts[metric, kind]) for kind in kinds)) for metric in metrics
     )
     yield Table("Verdicts by test, number of views", ("test", *kinds), rows)
-    rules = dict.fromkeys((meaning(each.metric).title, each.rule) for each in verdicts)
+    rules = dict.fromkeys((title_of(each.metric), each.rule) for each in verdicts)
     yield Bullets(tuple(f"{title}: {rule}" for title, rule in rules))
     cells = tuple(
         (name_of(each.metric, each.view), each.conclusion, each.because) for each in verdicts
@@ -98,7 +97,7 @@ def cautions(evidence: Sequence[Evidence]) -> Iterator[Part]:
     for each in evidence:
         if each.caution:
             names = found.setdefault(each.caution, [])
-            title = meaning(each.metric, each.quantity).title
+            title = title_of(each.metric, each.quantity)
             names += [] if title in names else [title]
     if found:
         said = (f"{', '.join(names)}: {caution}" for caution, names in found.items())

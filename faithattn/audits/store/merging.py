@@ -97,8 +97,8 @@ def _copy(index: int, sources: Sequence[Store], store: Store) -> None:
 
 
 def _comparable(source: Store, about: About) -> bytes:
-    """All that a batch left except for the time it took."""
-    part = replace(source.part(about.batch), seconds={})
+    """All that a batch left except for the time it took, and what it noted of the machine."""
+    part = replace(source.part(about.batch), seconds={}, notes={})
     return encode(
         part, source.manifest.columns, batch=about.batch, first=about.first, digest=about.digest
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from faithattn.audits.evidence import Evidence, Failure, Instance, Verdict
+from faithattn.audits.headlines import HEADLINES, Headline, known_headlines
 from faithattn.statistics import ATTENTION_BINS, describe, null_spread
 
 Columns = dict[str, NDArray[Any]]
@@ -35,6 +36,21 @@ class MadeUp:
     failures: Sequence[Failure] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     words: Sequence[str] = WORDS
+
+    @property
+    def headlines(self) -> tuple[Headline, ...]:
+        own = {
+            each.metric: {
+                "field": "value",
+                "quantity": each.quantity,
+                "larger_is_faithful": each.larger_is_faithful,
+            }
+            for each in self.evidence
+            if each.metric not in FIELDS
+        }
+        metrics = dict.fromkeys(each.metric for each in self.evidence)
+        columns = [*self.columns, *(f"{metric}.value" for metric in own)]
+        return known_headlines(metrics, own, columns)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -143,7 +159,7 @@ def _evidence(metric: str, data: Columns) -> Evidence:
     return Evidence(
         metric,
         "",
-        {"statistic": "Kendall tau", "median_tvd": "median TVD", "max_jsd": "JSD"}[FIELDS[metric]],
+        HEADLINES[metric].quantity,
         metric != "adversarial_attention",
         describe(values),
         groups={

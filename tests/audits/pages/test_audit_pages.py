@@ -193,7 +193,7 @@ def test_explorer_shows_what_was_measured(report: MadeUp) -> None:
     own, other = first.tracks[0], first.tracks[3]
     assert own.values == instance.scores["attention"]
     assert own.strongest == other.strongest == max(own.values + other.values)
-    assert first.values["JSD of the adversary"] == instance.values["adversarial_attention.max_jsd"]
+    assert first.values["eps-max JSD"] == instance.values["adversarial_attention.max_jsd"]
     assert first.values["length"] == len(first.tokens)
 
 

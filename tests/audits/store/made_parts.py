@@ -96,6 +96,7 @@ def assert_same(found: Part, part: Part) -> None:
     assert found.tokens == part.tokens
     assert dict(found.failures) == dict(part.failures)
     assert dict(found.seconds) == dict(part.seconds)
+    assert dict(found.notes) == dict(part.notes)
 
 
 def with_seed(seed: int) -> Manifest:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_blocks_of_any_size_give_the_same_files(
     monkeypatch.setattr(columns, "_BLOCK", 1)
     audited(tmp_path / "many")
     names = sorted(path.name for path in (tmp_path / "one" / "columns").iterdir())
-    assert len(names) == len(COLUMNS) + 3
+    assert len(names) == len(COLUMNS) + 4
     for name in names:
         one, many = ((tmp_path / each / "columns" / name).read_bytes() for each in ("one", "many"))
         assert one == many, name
@@ -68,6 +69,18 @@ def test_failures_and_times_before_and_after_finishing(tmp_path: Path) -> None:
         assert store.is_complete and not store.is_finished
         store.finish()
         assert store.failures() == failures and store.seconds() == seconds
+
+
+def test_notes_are_gathered_before_and_after_finishing(tmp_path: Path) -> None:
+    with Store.begin(tmp_path, MANIFEST) as store:
+        for batch, threads in enumerate("212"):
+            part = replace(made(batch), notes={"threads": threads, f"of {batch}": "é"})
+            store.write(batch, part, first=first_of(batch), digest=digest(batch))
+        notes = {"threads": ["1", "2"], "of 0": ["é"], "of 1": ["é"], "of 2": ["é"]}
+        assert store.notes() == notes
+        store.end(3, first_of(3), "all")
+        store.finish()
+        assert store.notes() == notes
 
 
 def test_a_failed_batch_is_blank_until_it_succeeds(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
             assert not list((killed / "temporary").glob("*/*"))
     assert os.waitpid(forked(killed), 0)[1] == 0
     assert contents(killed) == contents(whole)
-    assert len(contents(whole)) == len(COLUMNS) + 2
+    assert len(contents(whole)) == len(COLUMNS) + 3
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

@@ -35,7 +35,9 @@ def parts(draw: Any) -> tuple[list[tuple[str, str]], Part]:
     tokens = draw(st.none() | st.lists(row, min_size=size, max_size=size).map(tuple))
     failures = draw(st.dictionaries(TEXT, TEXT, max_size=2))
     seconds = draw(st.dictionaries(TEXT, st.floats(0, 1e9), max_size=2))
-    return list(zip(names, kinds, strict=True)), Part(columns, positions, tokens, failures, seconds)
+    notes = draw(st.dictionaries(TEXT, TEXT, max_size=2))
+    part = Part(columns, positions, tokens, failures, seconds, notes)
+    return list(zip(names, kinds, strict=True)), part
 
 
 @given(parts())
