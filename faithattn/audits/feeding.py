@@ -45,7 +45,8 @@ def numbered(batches: Iterable[Any], prepare: Prepare | None) -> Iterator[Number
         ValueError: If a batch does not say how many instances it has, or has none.
     """
     first = 0
-    for number, given in enumerate(_iterated(batches)):
+    check_batches(batches)
+    for number, given in enumerate(batches):
         made = given if prepare is None else prepare(given)
         batch = made if isinstance(made, Batch) else Batch(made)
         size = _size(batch, number)
@@ -66,7 +67,8 @@ def count_of(batches: object) -> int | None:
         return None
 
 
-def _iterated(batches: object) -> Iterator[Any]:
+def check_batches(batches: object) -> None:
+    """Raises unless they can be iterated over, and are not one batch."""
     if isinstance(batches, Tensor | str | bytes | dict) or not isinstance(batches, Iterable):
         got = type(batches).__name__
         remedy = "Pass a DataLoader, or a list of what the model takes"
@@ -75,7 +77,6 @@ def _iterated(batches: object) -> Iterator[Any]:
         elif isinstance(batches, Tensor | Batch | dict):
             remedy = "If it is one batch, put it into a list"
         raise TypeError(f"batches must be an iterable of batches; got {got}. {remedy}.")
-    return iter(batches)
 
 
 def _size(batch: Batch, number: int) -> int:
