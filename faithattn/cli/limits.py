@@ -15,8 +15,8 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     """Adds the options to a sub-command."""
     group = parser.add_argument_group(
         "limits",
-        "for scripts; NAME is a metric, METRIC@VIEW where there are several views. The end of the "
-        "95 % interval of the mean decides, not the mean: a sample too small to know does not pass",
+        "for scripts; NAME is a metric, METRIC@VIEW where there are several views. The end of\n"
+        "the 95 % interval decides, not the mean: a sample too small to know does not pass",
     )
     for name, what in (("below", "lower end is below"), ("above", "upper end is above")):
         group.add_argument(

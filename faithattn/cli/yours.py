@@ -10,6 +10,8 @@ from typing import Any
 
 from faithattn.cli.errors import CommandError
 
+_COMMANDS = Path(__file__).parent
+
 
 @contextmanager
 def yours(argument: str, name: str) -> Iterator[None]:
@@ -32,13 +34,15 @@ def yours(argument: str, name: str) -> Iterator[None]:
 
 def _place(error: Exception) -> str:
     """The innermost line that is nobody else's; empty if the code was not even entered."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is that of the command
+    frames = traceback.extract_tb(error.__traceback__)
     own = [each for each in frames if not _installed(each.filename)]
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 def _installed(filename: str) -> bool:
-    return filename.startswith("<frozen") or "site-packages" in Path(filename).parts
+    path = Path(filename)
+    ours = _COMMANDS in path.parents
+    return ours or filename.startswith("<frozen") or "site-packages" in path.parts
 
 
 def prepare_of_yours(name: str, prepare: Callable[[Any], Any]) -> Callable[[Any], Any]:
