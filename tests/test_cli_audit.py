@@ -232,3 +232,20 @@ def test_processes_that_die_leave_what_can_go_on(
     for name in reports[0].columns:
         same = {np.asarray(report.column(name)).tobytes() for report in reports}
         assert len(same) == 1, name
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    says(["audit", MODEL, "--data", DATA, "--out", "a", "--quiet"], capsys)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as closed:  # noqa: PTH123 - a descriptor
+        done = subprocess.run(
+            [sys.executable, "-m", "faithattn", "report", "a"],
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert done.stderr == b""
+    assert done.returncode == 0

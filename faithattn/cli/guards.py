@@ -41,6 +41,8 @@ def failing(
     """
     try:
         yield
+    except BrokenPipeError:  # the reader has seen enough: no failure of the command
+        raise
     except errors as error:
         sys.stdout.flush()
         message = in_options(str(error) or type(error).__name__, names)

@@ -20,6 +20,7 @@ DRAWS = {
     "normal": lambda size: GENERATOR.normal(0.3, 0.2, size),
     "skewed": lambda size: GENERATOR.exponential(1.0, size),
     "zeros": lambda size: np.where(GENERATOR.random(size) < 0.6, 0, GENERATOR.random(size)),
+    "rare": lambda size: np.where(GENERATOR.random(size) < 0.98, 0, GENERATOR.random(size)),
     "share": lambda size: (GENERATOR.random(size) < 0.3) * 1.0,
 }
 
@@ -66,8 +67,8 @@ def by_loops(values: np.ndarray, numbers: np.ndarray, confidence: float) -> tupl
     return tuple(np.quantile(means, ends))
 
 
-@pytest.mark.parametrize("name", DRAWS)
-@pytest.mark.parametrize("size", [24, 60, 500])
+@pytest.mark.parametrize("name", ["normal", "skewed", "zeros", "share"])
+@pytest.mark.parametrize("size", [50, 90, 500])
 @pytest.mark.parametrize("confidence", [0.5, 0.95])
 def test_agrees_with_scipy_where_resamples_are_drawn(
     name: str, size: int, confidence: float
@@ -77,7 +78,7 @@ def test_agrees_with_scipy_where_resamples_are_drawn(
     assert found == pytest.approx(from_scipy([values], confidence), abs=1e-12)
 
 
-@pytest.mark.parametrize("size", [2, 3, 8, 23])
+@pytest.mark.parametrize("size", [2, 3, 8, 49])
 def test_few_values_have_the_quantiles_of_student(size: int) -> None:
     values = DRAWS["skewed"](size)
     expected = by_loops(values, np.arange(size), 0.95)
@@ -105,7 +106,7 @@ def test_few_clusters_have_the_interval_of_student() -> None:
     assert found == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", ["skewed", "zeros", "share"])
+@pytest.mark.parametrize("name", ["skewed", "rare"])
 def test_computed_quantiles_are_closer_than_resamples_are(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,10 +114,10 @@ def test_computed_quantiles_are_closer_than_resamples_are(
     computed = np.array(mean_interval(values))
     monkeypatch.setattr(bootstrap, "MANY", 10**9)
     drawn = np.array(mean_interval(values))
-    monkeypatch.setattr(bootstrap, "RESAMPLES", 20_000)
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 40_000)
     reference = np.array(mean_interval(values))
     error = stats.sem(values)
-    assert np.abs(computed - reference).max() < 0.08 * error  # 20,000 resamples: .02
+    assert np.abs(computed - reference).max() < 0.05 * error  # 40,000 resamples: .02
     assert (drawn != computed).any() and np.abs(drawn - reference).max() < 0.4 * error
 
 
@@ -127,10 +128,12 @@ def test_many_clusters_are_computed_too(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(bootstrap, "MANY", 10**9)
     monkeypatch.setattr(bootstrap, "RESAMPLES", 10_000)
     reference = np.array(mean_interval(values, clusters=numbers))
-    assert np.abs(computed - reference).max() < 0.08 * np.diff(reference) / 4
+    assert np.abs(computed - reference).max() < 0.15 * np.diff(reference) / 4
 
 
-def test_a_mean_that_few_values_carry_is_resampled_in_bounded_memory() -> None:
+def test_a_mean_that_few_values_carry_is_resampled_in_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     values = np.zeros(20_000)
     values[:8] = 1
     tracemalloc.start()
@@ -141,6 +144,8 @@ def test_a_mean_that_few_values_carry_is_resampled_in_bounded_memory() -> None:
     expected = stats.poisson.interval(0.95, 8)
     assert counts == pytest.approx(expected, abs=2)
     assert peak < 80e6  # all resamples together are 320 MB
+    monkeypatch.setattr(bootstrap, "_NEARLY_NORMAL", 1.0)
+    assert mean_interval(values) != found
 
 
 def test_names_of_clusters_do_not_matter() -> None:

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from faithattn._checks import require_tensor
 from faithattn.adapters.reading import Reading, as_adapter
 from faithattn.adapters.several import grouped
+from faithattn.adapters.view import AttentionView
 from faithattn.audits.batch import Batch
 from faithattn.audits.measuring.asked import Asked
 from faithattn.audits.measuring.correlations import agreement
@@ -67,30 +69,43 @@ def measure(
         >>> len(part), part.columns["length"], part.positions["attention"][1].shape
         (2, array([3, 2]), (2,))
     """
+    ids = require_tensor("instances", instances)
     work = _Work(plan, record)
     with torch.inference_mode(False):
         adapter, memory = as_adapter(model), Memory()
         for views in grouped(adapter, batch.inputs, plan.views):
-            target = batch.target
-            shared = Shared(adapter, batch.inputs, views, target, plan.needs, memory)
+            shared = Shared(adapter, batch.inputs, views, batch.target, plan.needs, memory)
             for name, view in views.items():
-                reading = shared.readings[name]
-                mask, people = reading.rows.mask, batch.rationale
-                subject = Subject(
-                    model=model,
-                    inputs=batch.inputs,
-                    shared=shared,
-                    name=name,
-                    view=view,
-                    seed=plan.seed,
-                    ids=instance_ids(instances, reading.outputs),
-                    target=target,
-                    rationale=None if people is None else marked(people, mask),
-                    removal=plan.removal,
-                    controls=plan.controls,
-                )
-                work.measure(subject)
-        return work.part(batch, instances, number)
+                work.measure(_subject(model, batch, ids, plan, shared, name, view))
+        return work.part(batch, ids, number)
+
+
+def _subject(
+    model: object,
+    batch: Batch,
+    ids: Tensor,
+    plan: Plan,
+    shared: Shared,
+    name: str,
+    view: AttentionView | None,
+) -> Subject:
+    """The batch under a view; what comes with it goes to the model's device."""
+    reading, people = shared.readings[name], batch.rationale
+    mask = reading.rows.mask
+    people = people.to(mask.device) if isinstance(people, Tensor) else people
+    return Subject(
+        model=model,
+        inputs=batch.inputs,
+        shared=shared,
+        name=name,
+        view=view,
+        seed=plan.seed,
+        ids=instance_ids(ids.to(mask.device), reading.outputs),
+        target=batch.target,
+        rationale=None if people is None else marked(people, mask),
+        removal=plan.removal,
+        controls=plan.controls,
+    )
 
 
 @dataclass

@@ -20,6 +20,9 @@ _BEYOND = (
     "training"
 )
 
+_FEW = 3  # attentions that have a paragraph, or are named
+_KINDS = (SUPPORTS, CONTRADICTS, CANNOT_TELL)
+
 
 def overall(
     verdicts: Sequence[Verdict],
@@ -53,21 +56,59 @@ def overall(
         return f"On {instances} no test was run, so there is nothing to say about attention."
     views = list(dict.fromkeys(verdict.view for verdict in verdicts))
     parts = []
-    for view in views:
-        here = [
-            (verdict, evidence)
-            for verdict, evidence in zip(verdicts, evidences, strict=True)
-            if verdict.view == view
-        ]
-        parts.append(_of_view(f"On {instances}", view if len(views) > 1 else "", here))
+    if len(views) > _FEW:
+        parts.append(_of_many(f"On {instances}", len(views), verdicts))
+    else:
+        for view in views:
+            here = [
+                (verdict, evidence)
+                for verdict, evidence in zip(verdicts, evidences, strict=True)
+                if verdict.view == view
+            ]
+            parts.append(_of_view(f"On {instances}", view if len(views) > 1 else "", here))
+    parts.append(_untested({verdict.metric for verdict in verdicts}))
     parts += _failed(failures)
     if thresholds != Thresholds():
         parts.append("The thresholds were changed from those that were calibrated.")
-    return " ".join([*parts, f"{_BEYOND}."])
+    return " ".join([*filter(None, parts), f"{_BEYOND}."])
+
+
+def _of_many(start: str, count: int, verdicts: Sequence[Verdict]) -> str:
+    """For how many attentions each test found what."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for each in verdicts:
+        if each.metric in CLAIMS:
+            kinds = found.setdefault(each.metric, {kind: [] for kind in _KINDS})
+            kinds[each.conclusion].append(each.view)
+    parts = [f"{start}, each of {count} attentions was judged by itself."]
+    for metric, kinds in found.items():
+        claim = CLAIMS[metric]
+        words = {SUPPORTS: claim.yes, CONTRADICTS: claim.no}
+        told = [f"{words[kind]} for {_named(kinds[kind])}" for kind in words if kinds[kind]]
+        told += [f"undecided for {len(kinds[CANNOT_TELL])}"] if kinds[CANNOT_TELL] else []
+        test = claim.test[0].upper() + claim.test[1:]
+        parts.append(f"{test}: {'; '.join(told)}.")
+    others = dict.fromkeys(each.metric for each in verdicts if each.metric not in CLAIMS)
+    if others:
+        parts.append(f"Not counted, as they do not decide this: {_listed(others)}.")
+    parts.append("Of many attentions, some stand out by chance.")
+    return " ".join(parts)
+
+
+def _named(views: Sequence[str]) -> str:
+    """How many views, and which, where they are few."""
+    names = f" (“{'”, “'.join(views)}”)" if len(views) <= _FEW else ""
+    return f"{len(views)}{names}"
+
+
+def _untested(ran: set[str]) -> str:
+    """What no test that was run asks."""
+    missing = [claim.untested for name, claim in CLAIMS.items() if name not in ran]
+    return f"Not tested: {_listed(filter(None, missing))}." if any(missing) else ""
 
 
 def _of_view(start: str, view: str, pairs: Sequence[tuple[Verdict, Evidence]]) -> str:
-    """What the tests of one view found, whether they agree, and what is missing."""
+    """What the tests of one view found, and whether they agree."""
     name = f", for the attention “{view}”," if view else ""
     known = [pair for pair in pairs if pair[0].metric in CLAIMS]
     told = [_finding(*pair) for pair in known if pair[0].conclusion != CANNOT_TELL]
@@ -83,10 +124,6 @@ def _of_view(start: str, view: str, pairs: Sequence[tuple[Verdict, Evidence]]) -
     others = [verdict.metric for verdict, _ in pairs if verdict.metric not in CLAIMS]
     if others:
         parts.append(f"Not counted, as they do not decide this: {_listed(others)}.")
-    ran = {verdict.metric for verdict, _ in pairs}
-    missing = [claim.untested for name, claim in CLAIMS.items() if name not in ran]
-    if any(missing):
-        parts.append(f"Not tested: {_listed(filter(None, missing))}.")
     return " ".join(filter(None, parts))
 
 

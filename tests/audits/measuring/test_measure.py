@@ -6,12 +6,20 @@ from typing import Any
 
 import cases
 import numpy as np
+import planted
 import pytest
 import torch
 from alone import OPTIONS, SEED, alone
 from torch import Tensor, nn
 
-from faithattn import AdapterError, AttentionView, Score, adapt, adversarial_attention
+from faithattn import (
+    AdapterError,
+    AttentionView,
+    Score,
+    adapt,
+    adversarial_attention,
+    loo_correlation,
+)
 from faithattn.adapters.state import condition
 from faithattn.audits.batch import Batch
 from faithattn.audits.measuring.measure import measure
@@ -138,6 +146,34 @@ def test_the_adversary_of_positions_is_the_strongest() -> None:
         torch.testing.assert_close(torch.tensor(kept), mean[row][flags].float(), rtol=0, atol=1e-7)
         changed += not np.allclose(kept, part.positions["attention"][row])
     assert changed
+
+
+def test_the_adversary_is_shown_where_rows_may_attend() -> None:
+    """The second row gives weight to a key that it may not use: the attention leaves it out."""
+    view, options = AttentionView("heads"), OPTIONS["adversarial_attention"]
+    model = planted.Heads()
+    plan = Plan.of({"adversarial_attention": options}, view, SEED)
+    part = measure(model, Batch(None), torch.arange(3), plan)
+    found = adversarial_attention(
+        model, None, seed=SEED, instances=torch.arange(3), view=view, **options
+    )
+    shown = (found.strongest * model.support).flatten(1, 2).mean(1)[:, 1:]
+    kept = np.stack([part.positions["adversary"][row] for row in range(3)])
+    np.testing.assert_allclose(kept, shown.numpy(), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("removal", ["mask_attention", "mask_attention_renormalize"])
+def test_what_is_removed_from_the_attention_is_that_of_a_view(removal: str) -> None:
+    model, views = small_transformer.adapted(), {"a": VIEWS["first token"], "b": VIEWS["one head"]}
+    plan = Plan.of(["loo_correlation"], views, removal=removal)
+    part = measure(model, Batch(small_transformer.IDS), torch.arange(3), plan)
+    for name, view in views.items():
+        alone = loo_correlation(model, small_transformer.IDS, view=view, removal=removal)
+        flags = alone.mask.numpy()
+        expected = alone.importance.float().numpy()[flags]
+        np.testing.assert_allclose(
+            part.positions[f"leave_one_out@{name}"].values, expected, rtol=0, atol=1e-7
+        )
 
 
 class Counted(nn.Module):

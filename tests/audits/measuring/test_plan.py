@@ -84,6 +84,17 @@ def test_columns_are_known_before_anything_runs() -> None:
     assert bare.positions == ()
 
 
+def test_a_run_is_prepared_for_all_that_comes() -> None:
+    every = Plan.of({"permutation_test": {"n_permutations": 30}, "loo_correlation": {}})
+    assert every.needs == (31, True, False, True, True)  # uniform attention is one, too
+    assert Plan.of("permutation_test", controls=False).needs == (100, False, False, True, True)
+    masked = {"loo_correlation": {"removal": "mask_attention"}}
+    assert Plan.of(masked).needs == (16, False, False, True, True)
+    given = {"gradient_correlation": {"detach_attention": False}}
+    assert Plan.of(given).needs == (0, False, False, False, False)
+    assert Plan.of("faithfulness_violation").needs == (0, True, True, True, True)
+
+
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [

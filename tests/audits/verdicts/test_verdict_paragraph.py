@@ -134,3 +134,23 @@ def test_nothing_was_run() -> None:
     assert overall([], [], Thresholds(), n=2) == (
         "On these 2 instances no test was run, so there is nothing to say about attention."
     )
+
+
+def test_many_attentions_are_counted_and_few_of_them_named() -> None:
+    conclusions = ["supports", "supports", *["contradicts"] * 4, "cannot tell"]
+    verdicts, evidences = [], []
+    for number, conclusion in enumerate(conclusions):
+        some = said(
+            {"loo_correlation": conclusion, "sufficiency": "cannot tell"}, view=f"h{number}"
+        )
+        verdicts += some[0]
+        evidences += some[1]
+    text = overall(verdicts, evidences, Thresholds(), n=1725)
+    claim = CLAIMS["loo_correlation"]
+    assert text.startswith("On these 1,725 instances, each of 7 attentions was judged by itself.")
+    assert (
+        f"Leave-one-out: {claim.yes} for 2 (“h0”, “h1”); {claim.no} for 4; undecided for 1." in text
+    )
+    assert text.count("Not tested:") == 1 and "permutation_test" in text
+    assert text.count("sufficiency") == 1
+    assert not FORBIDDEN.search(text), text
