@@ -46,6 +46,13 @@ def encode(rows):
 
 views = {}
 nothing = 5
+
+def broken(*given):
+    raise KeyError("weights")
+
+def breaking():
+    yield torch.ones(2, 4, dtype=torch.long)
+    broken()
 """
 MODEL = "faithattn_audited:model"
 DATA = "faithattn_audited:data"
@@ -139,6 +146,23 @@ def test_data_from_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
         (["model", "--data", DATA], "package.module:name"),
         (["faithattn_audited:nothing", "--data", DATA], "MODEL must be a model"),
         ([MODEL, "--data", "none.npz"], "must be a file that exists"),
+        (["./faithattn_audited.py:model", "--data", DATA], "without .py"),
+        (["faithattn_audited.py:model", "--data", DATA], "Write faithattn_audited:model"),
+        (["faithattn_audited:encode", "--data", DATA], "got TypeError: encode() missing"),
+        (["faithattn_audited:broken", "--data", DATA], "(faithattn_audited.py, line 30)"),
+        ([MODEL, "--data", "faithattn_audited:broken"], "--data must run without an error"),
+        ([MODEL, "--data", "faithattn_audited:breaking"], "KeyError: 'weights' in"),
+        ([MODEL, "--data", "faithattn_audited:nothing"], "batches must be an iterable"),
+        ([MODEL, "--data", DATA, "--prepare", "faithattn_audited:broken"], "--prepare must run"),
+        ([MODEL, "--data", DATA, "--prepare", "faithattn_audited:nothing"], "--prepare must be a"),
+        ([MODEL, "--data", "junk.npz"], "junk.npz (ValueError"),
+        ([MODEL, "--data", "junk.pt"], "junk.pt ("),
+        ([MODEL, "--data", "words.jsonl"], "whole numbers in input_ids"),
+        ([MODEL, "--data", "flat.jsonl"], "a list in input_ids"),
+        ([MODEL, "--data", DATA, "--batch-size", "0"], "--batch-size must be at least 1"),
+        ([MODEL, "--data", DATA, "--device", "graphics"], "--device must be one"),
+        ([MODEL, "--data", DATA, "--fail-below", "loo", "1"], "must name a metric of the audit"),
+        ([MODEL, "--data", DATA, "--fail-above", "loo_correlation", "nan"], "must have a number"),
         ([MODEL, "--data", DATA, "--metrics", "permutation"], "--metrics must"),
         ([MODEL, "--data", DATA, "--metrics", "permutation_test:n=5"], "n_permutations"),
         ([MODEL, "--data", DATA, "--shard", "2/2"], "--shard must be a number"),
@@ -151,6 +175,10 @@ def test_data_from_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_wrong_commands(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for name in ("junk.npz", "junk.pt"):
+        Path(name).write_bytes(b"junk")
+    Path("words.jsonl").write_text('{"input_ids": ["good"]}', encoding="utf-8")
+    Path("flat.jsonl").write_text('{"input_ids": 5}', encoding="utf-8")
     assert said in fails(["audit", *arguments, "--quiet"], capsys)
 
 

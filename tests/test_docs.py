@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,9 @@ import pytest
 import torch
 
 import faithattn
+from faithattn.cli import main
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parent.parent.resolve() / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = sorted(
     path.name for path in DOCS.glob("*.md") if BLOCK.search(path.read_text(encoding="utf-8"))
@@ -19,7 +23,10 @@ PAGES = sorted(
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_blocks_of_a_page_run_in_order(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_blocks_of_a_page_run_in_order(
+    page: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
     assert blocks
     names: dict[str, Any] = {}
@@ -28,6 +35,34 @@ def test_the_blocks_of_a_page_run_in_order(page: str, capsys: pytest.CaptureFixt
         for block in blocks:
             exec(compile(block, page, "exec"), names)
     assert capsys.readouterr().out
+
+
+def test_the_commands_of_the_page_about_audits_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the module of the page, on fewer tickets; limits may be met or not."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    page = (DOCS / "audits.md").read_text(encoding="utf-8")
+    held_out = "tickets({}, seed=2)), batch_size={}"
+    module = BLOCK.findall(page)[0]
+    assert held_out.format(96, 32) in module
+    module = module.replace(held_out.format(96, 32), held_out.format(16, 6))
+    Path("tickets.py").write_text(module, encoding="utf-8")
+    lines = [line for line in page.splitlines() if re.match("faithattn (audit|report|c|m)", line)]
+    assert len(lines) == 9
+    with torch.random.fork_rng():
+        first = lines[0].replace("results/cli", "results/before")
+        for line in (first, *lines):
+            if "results/after" in line and not Path("results/after").exists():
+                shutil.copytree("results/before", "results/after")
+            status = main([*shlex.split(line)[1:], *["--quiet"] * ("faithattn audit" in line)])
+            captured = capsys.readouterr()
+            assert captured.out, line
+            assert status in (0, 3), captured.err
+            assert (status == 3) == ("must not be" in captured.err), line
+    assert Path("results/joined/report.html").is_file()
+    sys.modules.pop("tickets", None)
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)

@@ -91,6 +91,40 @@ def test_transformer_on_babi(tmp_path: Path) -> None:
     check_figure(tmp_path / "new" / "transformer_heads.png", panels=4)
 
 
+TRAINERS = {"plain": "torch", "lightning": "lightning", "trainer": "accelerate"}
+
+
+@pytest.fixture(scope="module")
+def watched() -> dict[str, list[str]]:
+    """What is printed at each epoch, by trainer; in one process, as most of the time is imports."""
+    names = [name for name, module in TRAINERS.items() if find_spec(module) is not None]
+    lines = [line for line in run("during_training.py", *names).splitlines() if "epoch " in line]
+    size = len(lines) // len(names)
+    assert size * len(names) == len(lines)
+    return {name: lines[size * i : size * (i + 1)] for i, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_attention_is_watched_during_training(name: str, watched: dict[str, list[str]]) -> None:
+    if name not in watched:
+        pytest.skip(f"{TRAINERS[name]} is not installed")
+    rows = []
+    for epoch, line in enumerate(watched[name], 1):
+        number, accuracy, *cells = re.split(r"[:;] ", line)
+        assert number == f"epoch {epoch}"
+        found = [float(accuracy.removeprefix("accuracy "))]
+        for cell in cells:
+            mean, low, high = (float(value) for value in re.findall(r"-?\d\.\d\d", cell))
+            check_range(cell, low, mean, high)
+            found.append(mean)
+        rows.append(found)
+    assert len(rows) == 4 and {len(row) for row in rows} == {3}
+    # What is learned is a word, and attention finds it: all three figures rise.
+    assert all(last > first + 0.1 for first, last in zip(rows[0], rows[-1], strict=True))
+    assert rows[-1][0] > 0.95
+    assert watched[name][0].endswith("cannot tell") and watched[name][-1].endswith("supports")
+
+
 FILMS = [
     f"{word} {thing} was {how},{label},{split}"
     for split, things in (("train", ["film", "play"]), ("dev", ["book"]), ("test", ["show"]))

@@ -128,6 +128,11 @@ class Reading:
 
 def as_adapter(model: object) -> AttentionModel:
     """Returns an adapter as it is, and adapts a plain module."""
+    if isinstance(model, type):
+        raise TypeError(
+            f"model must be a model, not its class; got the class {model.__name__}. "
+            f"Make one: {model.__name__}(...)."
+        )
     if isinstance(model, AttentionModel):
         return model
     if isinstance(model, nn.Module):

@@ -18,6 +18,13 @@ import torch
 from faithattn._version import __version__
 from faithattn.adapters.reading import as_adapter
 from faithattn.adapters.view import AttentionView
+from faithattn.audits.arguments import (
+    as_folder,
+    as_thresholds,
+    check_device,
+    check_on_error,
+    check_prepare,
+)
 from faithattn.audits.feeding import Prepare
 from faithattn.audits.headlines import own_headlines
 from faithattn.audits.measuring.plan import Plan
@@ -31,7 +38,6 @@ from faithattn.audits.workers import Workers, workers_of
 from faithattn.importance.leave_one_out import Removal
 from faithattn.metrics.scores.question import Score
 
-ON_ERROR = ("raise", "record")
 _KEPT = "What is finished is kept in {}; run the same command again to go on."
 _PACKAGES = ("torch", "numpy", "scipy")
 
@@ -115,11 +121,10 @@ def audit(
         >>> len(report), report.evidence[0].quantity
         (2, 'median TVD of shuffles')
     """
-    if on_error not in ON_ERROR:
-        raise ValueError(
-            f"on_error must be one of {', '.join(ON_ERROR)}; got {on_error!r}. "
-            "Leave it out to stop at the first failure."
-        )
+    check_on_error(on_error)
+    check_prepare(prepare)
+    check_device(device)
+    thresholds = as_thresholds(thresholds)
     plan = Plan.of(
         metrics, view, seed, removal=removal, controls=controls, keep_positions=keep_positions
     )
@@ -177,6 +182,7 @@ def merge(
         The report of the whole.
 
     Raises:
+        TypeError: If it is one folder, not several.
         ValueError: If no folder is given.
         AuditError: If the folders are of different audits or data, or a batch
             is missing in all of them, or differs between them.
@@ -193,14 +199,19 @@ def merge(
         ...     len(merge(parts, f"{folder}/all"))
         3
     """
-    merge_stores([Path(folder) for folder in folders], Path(out))
+    if isinstance(folders, str | PathLike):
+        raise TypeError(
+            f"folders must be several, one a shard; got {folders!r}. Pass them in a list."
+        )
+    thresholds = as_thresholds(thresholds)
+    merge_stores([as_folder("folders", each) for each in folders], as_folder("out", out))
     return Report.open(out, thresholds=thresholds)
 
 
 def _folder(out: str | PathLike[str] | None, workers: Workers) -> Path:
     """Where the audit goes; if nowhere, a folder for as long as the report lives."""
     if out is not None:
-        return Path(out).absolute()
+        return as_folder("out", out).absolute()
     if workers.count > 1:
         raise ValueError(
             "out must name a folder that all workers share; got None. Pass one on a disk that all "

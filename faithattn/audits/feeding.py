@@ -45,7 +45,8 @@ def numbered(batches: Iterable[Any], prepare: Prepare | None) -> Iterator[Number
         ValueError: If a batch does not say how many instances it has, or has none.
     """
     first = 0
-    for number, given in enumerate(_iterated(batches)):
+    check_batches(batches)
+    for number, given in enumerate(batches):
         made = given if prepare is None else prepare(given)
         batch = made if isinstance(made, Batch) else Batch(made)
         size = _size(batch, number)
@@ -66,21 +67,27 @@ def count_of(batches: object) -> int | None:
         return None
 
 
-def _iterated(batches: object) -> Iterator[Any]:
+def check_batches(batches: object) -> None:
+    """Raises unless they can be iterated over, and are not one batch."""
     if isinstance(batches, Tensor | str | bytes | dict) or not isinstance(batches, Iterable):
         got = type(batches).__name__
-        raise TypeError(
-            f"batches must be an iterable of batches; got {got}. Pass a DataLoader, or a list of "
-            "what the model takes."
-        )
-    return iter(batches)
+        remedy = "Pass a DataLoader, or a list of what the model takes"
+        if callable(batches):
+            remedy = "Call it, and pass what it returns"
+        elif isinstance(batches, Tensor | Batch | dict):
+            remedy = "If it is one batch, put it into a list"
+        raise TypeError(f"batches must be an iterable of batches; got {got}. {remedy}.")
 
 
 def _size(batch: Batch, number: int) -> int:
+    counts = {
+        name: _count(name, getattr(batch, name), number)
+        for name in ("labels", "tokens", "clusters")
+        if getattr(batch, name) is not None
+    }
     size = batch_size(batch.inputs)
-    for each in (batch.labels, batch.tokens, batch.clusters):
-        if size is None and each is not None:
-            size = len(each)
+    if size is None:
+        size = next(iter(counts.values()), None)
     if size is None:
         raise ValueError(
             "batches must hold tensors, or say how many instances they have; got "
@@ -88,14 +95,24 @@ def _size(batch: Batch, number: int) -> int:
         )
     if size == 0:
         raise ValueError(f"batches must hold instances; got none in batch {number}. Leave it out.")
-    for name in ("labels", "tokens", "clusters"):
-        each = getattr(batch, name)
-        if each is not None and len(each) != size:
+    for name, count in counts.items():
+        if count != size:
             raise ValueError(
-                f"{name} must have one entry an instance; got {len(each)} for {size} in batch "
+                f"{name} must have one entry an instance; got {count} for {size} in batch "
                 f"{number}. Give {size}."
             )
     return size
+
+
+def _count(name: str, known: Any, number: int) -> int:
+    """How many entries there are of what is known about instances."""
+    try:
+        return len(known)
+    except TypeError as error:  # a number, or a tensor without dimensions
+        raise TypeError(
+            f"{name} must have one entry an instance; got {type(known).__name__} in batch "
+            f"{number}. Pass a list."
+        ) from error
 
 
 def _moved(inputs: Any, device: torch.device | str) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from faithattn.audits.arguments import as_folder, as_thresholds
 from faithattn.audits.comparing import Changes, compare_reports
 from faithattn.audits.evidence import Evidence, Failure, Instance, Verdict
 from faithattn.audits.headlines import Headline, known_headlines
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """What an audit found.
 
@@ -65,7 +66,12 @@ class Report:
         Raises:
             AuditError: If it is no such folder.
         """
-        return cls(Store.open(Path(folder)), thresholds or Thresholds())
+        thresholds = as_thresholds(thresholds)
+        return cls(Store.open(as_folder("folder", folder)), thresholds)
+
+    def __repr__(self) -> str:
+        state = "" if self.complete else ", not finished"
+        return f"Report({len(self)} instances in {self.folder}{state})"
 
     def __len__(self) -> int:
         """Number of instances, those of failed batches among them."""
@@ -265,7 +271,13 @@ class Report:
 
         Raises:
             AuditError: If they have no metric in common.
+            TypeError: If it is no report.
         """
+        if not isinstance(other, Report):
+            raise TypeError(
+                f"other must be a Report; got {type(other).__name__}. Read a folder with "
+                "Report.open(folder)."
+            )
         return compare_reports(self, other)
 
     def to_dict(self) -> dict[str, Any]:

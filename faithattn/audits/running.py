@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,12 +17,13 @@ from faithattn.audits.measuring.measure import measure
 from faithattn.audits.measuring.plan import Plan
 from faithattn.audits.store import Store, digest_of_batch
 from faithattn.audits.workers import Workers
-from faithattn.errors import reason_of
+from faithattn.errors import AdapterError, reason_of
 
 _SAME_DATA = (
     "Every process must get all batches, in one order: use no DistributedSampler and no shuffling; "
     "the audit deals them."
 )
+_PAIRS = "Where a pair holds labels, pass prepare=lambda pair: Batch(pair[0], labels=pair[1])."
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,15 @@ class Running:
     def _finish(self, each: Numbered, digest: str, store: Store) -> None:
         """Measures one batch and writes what came out."""
         try:
-            part = measure(
-                self.model,
-                moved(each.batch, self.device),
-                each.instances,
-                self.plan,
-                number=each.number,
-                record=self.record,
-            )
+            with _pairs_explained(each.batch.inputs):
+                part = measure(
+                    self.model,
+                    moved(each.batch, self.device),
+                    each.instances,
+                    self.plan,
+                    number=each.number,
+                    record=self.record,
+                )
         except Exception as error:  # whatever a model raises is the reason of empty columns
             if not self.record:
                 raise
@@ -103,6 +106,17 @@ class Running:
             disable=not self.progress,
             position=workers.rank if workers.group is not None else 0,
         )
+
+
+@contextmanager
+def _pairs_explained(inputs: object) -> Iterator[None]:
+    """Says how to pass labels where a loader yields them beside the inputs."""
+    try:
+        yield
+    except (AdapterError, TypeError) as error:
+        if isinstance(inputs, tuple | list) and len(inputs) == 2:
+            raise type(error)(f"{error} {_PAIRS}") from error
+        raise
 
 
 def _environment() -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from faithattn.cli.guards import check_threads, failing
-from faithattn.cli.limits import add_limits, exceeded
+from faithattn.cli.limits import add_limits, check_limits, exceeded
 
 if TYPE_CHECKING:
     from faithattn.adapters.view import AttentionView
@@ -42,7 +42,8 @@ examples:
   faithattn audit my.models:load --data test.npz --out results/part7 --shard 7/20
 
 exit status: 0 done, 1 failed on the way, 2 something wrong with the command, its model or its data,
-3 done and a limit of --fail-below or --fail-above is not met, 130 interrupted.
+3 done and a limit of --fail-below or --fail-above is not met, 130 interrupted, 143 ended by a
+scheduler. After 1, 130 and 143 the same command goes on where it was.
 """
 _LESS_MEMORY = "Lower --batch-size, or n_permutations and n_adversaries."
 _OPTION = re.compile(r"(\w+)=(.*)")
@@ -57,7 +58,7 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="package.module:name")
+    parser.add_argument("model", metavar="MODEL", help="package.module:name of your model")
     _add_data(parser)
     _add_question(parser)
     _add_run(parser)
@@ -67,7 +68,9 @@ def add_parser(commands: Any) -> None:
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data")
-    group.add_argument("--data", required=True, metavar="DATA", help="package.module:name, or FILE")
+    group.add_argument(
+        "--data", required=True, metavar="DATA", help="package.module:name of your batches, or FILE"
+    )
     group.add_argument(
         "--prepare", metavar="NAME",
         help="package.module:name of a function from what the data yield to inputs, or to a Batch",
@@ -82,14 +85,20 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is asked")
     group.add_argument(
         "--metrics", nargs="+", metavar="NAME[:OPTION=VALUE,...]",
-        help="tests and metrics (default: the four published tests)",
+        help="tests and metrics, such as permutation_test:n_permutations=500 (default: "
+        "gradient_correlation, loo_correlation, permutation_test and adversarial_attention)",
     )  # fmt: skip
     group.add_argument(
         "--removal", default="delete", metavar="NAME",
-        help="how positions are taken away (default: delete)",
+        help="how positions are left out, such as mask_token or mask_attention (default: delete)",
     )  # fmt: skip
     view = group.add_mutually_exclusive_group()
-    view.add_argument("--site", metavar="NAME", help="the attention that is meant, by its site")
+    view.add_argument(
+        "--site",
+        metavar="NAME",
+        help="the attention that is meant, by the name of its site; needed only where a model has "
+        "several rows, and then an error lists them",
+    )
     view.add_argument(
         "--cls", type=int, metavar="LAYER",
         help="the row of the first token in a layer, -1 for the last",
@@ -111,7 +120,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
     group.add_argument(
         "--out", metavar="DIR",
-        help="folder for the results (default: faithattn-results/audit-NAME)",
+        help="folder for the results; one that was begun goes on (default: "
+        "faithattn-results/audit-MODEL)",
     )  # fmt: skip
     group.add_argument(
         "--on-error", choices=("raise", "record"), default="raise",
@@ -143,13 +153,20 @@ def work(chosen: argparse.Namespace) -> int:
             check_threads(chosen.threads)
             import torch
 
+            from faithattn.audits.arguments import check_device, check_prepare
             from faithattn.cli.loading import batches_at, model_at, object_at
+            from faithattn.cli.yours import prepare_of_yours
             from faithattn.errors import AdapterError, AuditError
 
             torch.set_num_threads(chosen.threads)
             prepare = chosen.prepare and object_at(chosen.prepare, "prepare")
+            if prepare is not None:
+                check_prepare(prepare)
+                prepare = prepare_of_yours(chosen.prepare, prepare)
+            metrics = metrics_of(chosen.metrics)
+            check_limits(chosen, metrics)
             options = {
-                "metrics": metrics_of(chosen.metrics),
+                "metrics": metrics,
                 "view": _view(chosen),
                 "removal": chosen.removal,
                 "seed": chosen.seed,
@@ -160,6 +177,7 @@ def work(chosen: argparse.Namespace) -> int:
                 "device": device,
                 "keep_positions": not chosen.no_positions,
             }
+            check_device(device)
             model = model_at(chosen.model)
             if device is not None and hasattr(model, "to"):
                 model = model.to(device)
@@ -170,26 +188,29 @@ def work(chosen: argparse.Namespace) -> int:
         ):  # fmt: skip
             from faithattn.audits.audit import audit
 
-            report = audit(model, batches, progress=not chosen.quiet, **options)
+            with _views_as_options():
+                report = audit(model, batches, progress=not chosen.quiet, **options)
         if int(os.environ.get("RANK", "0")):
             return 0
         with failing(1, OSError, AuditError, memory=_LESS_MEMORY):
-            return _finish(report, chosen)
+            _finish(report)
+        with failing(2, ValueError, memory=_LESS_MEMORY):
+            return exceeded(report, chosen) if report.complete else 0
 
 
-def _finish(report: Any, chosen: argparse.Namespace) -> int:
-    """Prints and writes the report, and says whether the limits are met."""
+def _finish(report: Any) -> None:
+    """Prints the report, and writes it if it is finished."""
     print(report)
     if not report.complete:
-        missing = report.store.missing()
+        missing = len(report.store.missing())
+        left = "1 batch is" if missing == 1 else f"{missing or 'some'} batches are"
         print(
-            f"\nNot finished: {len(missing) or 'some'} batches are left to other shards, or to run "
-            f"again. Written to {report.folder}; faithattn report shows what is there."
+            f"\nNot finished: {left} left to other shards, or to run again. Written to "
+            f"{report.folder}; faithattn report shows what is there."
         )
-        return 0
+        return
     written = report.write(report.folder)
     print(f"\nWritten to {report.folder}. Begin with {written[0]}.")
-    return exceeded(report, chosen)
 
 
 def metrics_of(names: list[str] | None) -> dict[str, dict[str, Any]] | None:
@@ -255,6 +276,19 @@ def _view(chosen: argparse.Namespace) -> AttentionView | dict[str, AttentionView
     found: Any = object_at(chosen.view, "view")
     view: AttentionView | dict[str, AttentionView] = found() if callable(found) else found
     return view
+
+
+@contextmanager
+def _views_as_options() -> Iterator[None]:
+    """Says by which options a view is chosen, where one is needed."""
+    from faithattn.errors import AdapterError
+
+    try:
+        yield
+    except AdapterError as error:
+        if not str(error).startswith("view must say"):
+            raise
+        raise AdapterError(f"{error} Here: --cls -1, --last-query -1, --site or --view.") from error
 
 
 def _default_folder(model: str) -> Path:

@@ -11,6 +11,36 @@ from faithattn.cli.limits import add_limits, exceeded
 from faithattn.errors import AuditError
 
 _LESS_MEMORY = "Close other programs."
+_REPORT = """\
+examples:
+  faithattn report results/mine
+  faithattn report results/mine --json | jq .verdicts
+  faithattn report results/mine --fail-below loo_correlation .2 > /dev/null
+
+exit status: 0 done, 2 no audit there or something wrong with the command, 3 a limit is not met.
+"""
+_COMPARE = """\
+examples:
+  faithattn compare results/before results/after
+  faithattn compare results/main results/branch --fail-if-worse
+
+Each line is one metric: the difference with its interval, the effect size (the difference in
+standard deviations), the p-value corrected over the metrics, and which way it points.
+
+exit status: 0 done, 2 no audits there or nothing in common, 3 with --fail-if-worse, if B is less
+faithful.
+"""
+_MERGE = """\
+examples:
+  faithattn audit my.models:load --data test.npz --out results/part0 --shard 0/2
+  faithattn audit my.models:load --data test.npz --out results/part1 --shard 1/2
+  faithattn merge results/part0 results/part1 --out results/whole
+
+All must be of one audit: model, data and settings are checked. The numbers are those of an audit in
+one process, to the bit.
+
+exit status: 0 done, 2 a batch is missing, or the folders do not belong together.
+"""
 
 
 def add_parsers(commands: Any) -> None:
@@ -24,9 +54,11 @@ def _add_report(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "report",
         help="show an audit, and write its pages again",
-        description="Prints the report of an audit's folder, and writes its pages (report.html, "
-        "report.md, report.json, instances.csv). Of an audit that is not finished it prints what "
-        "is there. Exit status 3 if a limit is not met.",
+        description="Prints the report of an audit's folder, and writes its pages (report.html,\n"
+        "report.md, report.json, instances.csv). Of an audit that is not finished it prints\n"
+        "what is there.",
+        epilog=_REPORT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", metavar="DIR", help="the --out of an audit")
     parser.add_argument("--out", metavar="DIR", help="where the pages go (default: the same)")
@@ -39,9 +71,10 @@ def _add_compare(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "compare",
         help="show how the second of two audits differs",
-        description="Compares two audits metric by metric: the second's mean less the first's, "
-        "with intervals and effect sizes. On the same data each instance is compared with itself. "
-        "Exit status 3 if --fail-if-worse and the second is less faithful by some metric.",
+        description="Compares two audits metric by metric: the second's mean less the first's,\n"
+        "with intervals and effect sizes. On the same data each instance is compared with itself.",
+        epilog=_COMPARE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("first", metavar="A", help="folder of an audit")
     parser.add_argument("second", metavar="B", help="folder of another")
@@ -58,6 +91,8 @@ def _add_merge(commands: Any) -> None:
         "merge",
         help="join the folders of an audit's shards",
         description="Joins the folders that the shards of one audit wrote, and writes the report.",
+        epilog=_MERGE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", help="folders of the shards")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the whole")

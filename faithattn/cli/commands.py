@@ -19,27 +19,33 @@ from faithattn.cli import audit, audits, calibrate, reproduce
 from faithattn.cli.errors import CommandError
 
 _DESCRIPTION = """\
-Does a model's attention explain its output? faithattn trains the models of the study "Attention is
-not Explanation" (Jain & Wallace 2019) on a task, and runs the study's four tests on them:
+Does a model's attention explain its output? faithattn runs the four tests of the study "Attention
+is not Explanation" (Jain & Wallace 2019), and others, on your model and data set:
 
   1. Does attention rank words as gradients do?              (Kendall tau)
   2. Does it rank them as leaving each word out does?        (Kendall tau)
   3. Does the output change when attention is shuffled?      (median change)
   4. Could quite other attention have given the same output? (divergence)
 
-And can these tests, and the other metrics, tell at all? calibrate asks them about planted pairs of
-which one is known to be more faithful.
+audit runs them and writes a report with a verdict for each; report, merge and compare are about
+such reports. reproduce trains the study's own models on a task and runs the tests on them. And can
+the tests tell at all? calibrate asks them about planted pairs of which one is known to be more
+faithful.
 """
 _EPILOG = """\
 examples:
+  faithattn audit my.models:load --data my.data:batches --out results/mine
+                                          your own model; what each part means: audit --help
+  faithattn compare results/before results/after
+                                          what has changed between two audits
   faithattn reproduce babi-1              the quickest way to see it all; needs no file
   faithattn reproduce reviews.csv         your own texts with two labels
   faithattn published sst                 what the study reported on SST
   faithattn calibrate --quick             which metrics rank planted pairs rightly, and when
-  faithattn reproduce --help              every option, with examples
+  faithattn audit --help                  every option, with examples; so for each command
 
 exit status: 0 done, 1 failed on the way, 2 something wrong with the command or a file,
-130 interrupted.
+3 done and a limit that was asked for is not met, 130 interrupted.
 """
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 UNMET = 3
@@ -12,13 +14,30 @@ UNMET = 3
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Adds the options to a sub-command."""
     group = parser.add_argument_group(
-        "limits", "the lower and upper end of the 95 %% interval of a mean decide, not the mean"
+        "limits",
+        "for scripts; NAME is a metric, METRIC@VIEW where there are several views. The end of\n"
+        "the 95 % interval decides, not the mean: a sample too small to know does not pass",
     )
     for name, what in (("below", "lower end is below"), ("above", "upper end is above")):
         group.add_argument(
             f"--fail-{name}", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
             help=f"exit status {UNMET} if the {what} VALUE; may be given again",
         )  # fmt: skip
+
+
+def check_limits(chosen: argparse.Namespace, metrics: Iterable[str] | None) -> None:
+    """Raises where a limit cannot be met by any audit of these metrics, before one is run."""
+    from faithattn.audits.measuring.metrics import TESTS
+
+    asked = list(TESTS if metrics is None else metrics)
+    for option, given in (("--fail-below", chosen.fail_below), ("--fail-above", chosen.fail_above)):
+        for name, text in given:
+            _number(option, text)
+            if name.partition("@")[0] not in asked:
+                raise ValueError(
+                    f"{option} must name a metric of the audit, one of {', '.join(asked)}; got "
+                    f"{name}. Look at its spelling."
+                )
 
 
 def exceeded(report: Any, chosen: argparse.Namespace) -> int:
@@ -50,6 +69,9 @@ def exceeded(report: Any, chosen: argparse.Namespace) -> int:
 
 def _number(option: str, text: str) -> float:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise ValueError(f"{option} must have a number; got {text!r}. Write .3.") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{option} must have a number; got {text!r}. Write .3.")
+    return value

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from faithattn.cli.errors import CommandError
+from faithattn.cli.yours import BatchesOfYours, yours
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,21 +28,27 @@ def object_at(name: str, argument: str) -> Any:
         ValueError: If there is none.
     """
     module, colon, path = name.partition(":")
-    if not colon or not module or not path:
+    if not colon or not path or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", module):
         raise ValueError(
             f"{argument} must be package.module:name; got {name!r}. "
-            "Name a module that Python can import, and what it calls the object."
+            "Name a module that Python can import, without .py, and what it calls the object."
+        )
+    if module.endswith(".py"):
+        raise ValueError(
+            f"{argument} must be package.module:name; got {name!r}. Write {module[:-3]}:{path}."
         )
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name):
+        with yours(argument, name):
+            found: Any = importlib.import_module(module)
+    except CommandError as error:
+        missing = error.__cause__
+        if not isinstance(missing, ModuleNotFoundError) or not _is_in(missing.name, module):
             raise
         raise ValueError(
             f"{argument} must name a module that can be imported; got {module} "
-            f"(no module {error.name}). Run the command where it lies, or install it."
+            f"(no module {missing.name}). Run the command where it lies, or install it."
         ) from error
     for part in path.split("."):
         if not hasattr(found, part):
@@ -47,6 +58,11 @@ def object_at(name: str, argument: str) -> Any:
             )
         found = getattr(found, part)
     return found
+
+
+def _is_in(missing: str | None, module: str) -> bool:
+    """Whether what is missing is the module or a package that it is in, not what it imports."""
+    return missing is not None and f"{module}.".startswith(f"{missing}.")
 
 
 def model_at(name: str) -> Any:
@@ -62,17 +78,25 @@ def model_at(name: str) -> Any:
                 "MODEL must be a model, or a function that makes one; got "
                 f"{type(found).__name__}. Name another object."
             )
-        found = found()
+        with yours("MODEL", name):
+            found = found()
     return found
 
 
 def batches_at(name: str, batch_size: int, prepare: Callable[[Any], Any] | None) -> Any:
     """Batches from a file, or the object of that name, or what it makes."""
+    from faithattn.audits.feeding import check_batches
+
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; got {batch_size}. Pass 1 or more.")
     if Path(name).suffix in FILES or Path(name).exists():
         return _from_file(Path(name), batch_size, prepare)
     found = object_at(name, "data")
-    made = isinstance(found, type) or not hasattr(found, "__iter__")
-    return found() if callable(found) and made else found
+    if callable(found) and (isinstance(found, type) or not hasattr(found, "__iter__")):
+        with yours("--data", name):
+            found = found()
+    check_batches(found)
+    return BatchesOfYours(name, found)
 
 
 def _from_file(path: Path, batch_size: int, prepare: Callable[[Any], Any] | None) -> Any:
@@ -116,18 +140,33 @@ class _Sliced:
             yield Batch(inputs, labels=labels, clusters=clusters)
 
 
+@contextmanager
+def _readable(path: Path, remedy: str) -> Iterator[None]:
+    """Names a file that cannot be read."""
+    try:
+        yield
+    except Exception as error:  # a damaged file makes its reader raise anything
+        said = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise ValueError(
+            f"data must be a file that can be read without running anything in it; got {path} "
+            f"({type(error).__name__}: {said}). {remedy}"
+        ) from error
+
+
 def _arrays(path: Path) -> dict[str, Tensor]:
     import numpy as np
     import torch
 
-    with np.load(path, allow_pickle=False) as data:
+    remedy = "Save arrays of numbers: numpy.savez(path, inputs=..., labels=...)."
+    with _readable(path, remedy), np.load(path, allow_pickle=False) as data:
         return {name: torch.from_numpy(data[name]) for name in data.files}
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     import torch
 
-    data = torch.load(path, weights_only=True)
+    with _readable(path, "Save tensors: torch.save({'inputs': ..., 'labels': ...}, path)."):
+        data = torch.load(path, weights_only=True)
     if isinstance(data, torch.Tensor):
         return {"inputs": data}
     if isinstance(data, dict) and all(isinstance(value, torch.Tensor) for value in data.values()):
@@ -185,10 +224,20 @@ def _padded(rows: list[dict[str, Any]]) -> Any:
             "data must have input_ids in every row, or come with --prepare; got rows with "
             f"{', '.join(rows[0])}. Name a function that makes inputs of rows."
         )
+    lists = [row["input_ids"] for row in rows]
+    if not all(isinstance(each, list) for each in lists):
+        raise ValueError(
+            "data must have a list in input_ids of every row; got something else. Look at the file."
+        )
     longest = max(len(row["input_ids"]) for row in rows)
 
     def padded(name: str, filling: int) -> Tensor:
         lists = [row[name] for row in rows]
+        if not all(isinstance(n, int) for each in lists for n in each):
+            raise ValueError(
+                f"data must have whole numbers in {name}; got something else. "
+                "Encode texts with the model's tokenizer, or name a function with --prepare."
+            )
         return torch.tensor([each + [filling] * (longest - len(each)) for each in lists])
 
     inputs: dict[str, Tensor] = {

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 # Errors about rows have these as their subject too, and then mean what the rows hold.
 _COLUMNS = ("text", "label", "split")
+_PLACES = {"task": "TASK", "model": "MODEL"}  # arguments without a name
 
 
 def in_options(message: str, names: Iterable[str]) -> str:
@@ -26,12 +27,14 @@ def in_options(message: str, names: Iterable[str]) -> str:
         >>> in_options("text must hold a word in every row. Pass text=.", ["text"])
         'text must hold a word in every row. Pass --text.'
     """
-    known = {name: "TASK" if name == "task" else f"--{name.replace('_', '-')}" for name in names}
+    known = {name: _PLACES.get(name, f"--{name.replace('_', '-')}") for name in names}
     subject, must, rest = message.partition(" must ")
     if must:
         about_rows = not rest.startswith("name ")
         kept = _COLUMNS if about_rows else ()
-        subject = re.sub(r"\w+", lambda m: m[0] if m[0] in kept else known.get(m[0], m[0]), subject)
+        subject = re.sub(
+            r"\b\w+\b(?!\.\w)", lambda m: m[0] if m[0] in kept else known.get(m[0], m[0]), subject
+        )
     whole = subject + must + rest
     for name, option in known.items():
         whole = re.sub(rf"\b{name}=(?!\w)", option, whole)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from faithattn import (
+    AdapterError,
     AttentionView,
     AuditError,
     Batch,
@@ -22,6 +23,7 @@ from faithattn import (
     audit,
     gradient_correlation,
     loo_correlation,
+    merge,
     permutation_test,
 )
 from faithattn.paper.models import TextClassifier
@@ -320,3 +322,62 @@ def in_training(model: TextClassifier) -> TextClassifier:
     copy = TextClassifier(**model.config)
     copy.load_state_dict(model.state_dict())
     return copy.train()
+
+
+class Reader(nn.Module):
+    """A plain module that takes ids alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.out = nn.Embedding(30, 4, padding_idx=0), nn.Linear(4, 2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        states = self.embed(ids)
+        attention = states.sum(-1).masked_fill(ids == 0, -1e9).softmax(-1)
+        return self.out((attention[..., None] * states).sum(1))
+
+
+def test_a_loader_of_pairs_is_told_of_prepare() -> None:
+    pairs = torch.utils.data.TensorDataset(torch.cat([texts(1)[0]] * 2), torch.arange(6) % 2)
+    loader = torch.utils.data.DataLoader(pairs, batch_size=3)
+    for batches in (loader, [tuple(pair) for pair in loader]):
+        with pytest.raises((AdapterError, TypeError), match="prepare=lambda pair: Batch"):
+            audit(Reader(), batches, metrics=["permutation_test"])
+    report = audit(
+        Reader(),
+        loader,
+        metrics=["permutation_test"],
+        prepare=lambda pair: Batch(pair[0], labels=pair[1]),
+    )
+    assert report.column("label").tolist() == [0, 1] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"model": TextClassifier}, TypeError, "got the class TextClassifier. Make one"),
+        ({"batches": texts}, TypeError, "got function. Call it"),
+        ({"batches": Batch(torch.ones(1, 3))}, TypeError, "put it into a list"),
+        ({"batches": [Batch(torch.ones(1, 3), labels=1)]}, TypeError, "labels must .* Pass a list"),
+        ({"prepare": "encode"}, TypeError, "prepare must be a function"),
+        ({"out": 5}, TypeError, "out must be the path of a folder; got int"),
+        ({"device": "graphics"}, ValueError, "device must be one that this machine has"),
+        ({"thresholds": {"least_tau": 0.5}}, TypeError, "thresholds must be Thresholds"),
+    ],
+)
+def test_wrong_arguments(
+    options: dict[str, Any], error: type[Exception], said: str, model: TextClassifier
+) -> None:
+    with pytest.raises(error, match=said):
+        audit(**{"model": model, "batches": texts(1), "metrics": ["permutation_test"]} | options)
+
+
+def test_reports_want_reports(model: TextClassifier, tmp_path: Path) -> None:
+    report = audit(model, texts(1), metrics=["permutation_test"], out=tmp_path / "a")
+    assert repr(report) == f"Report(3 instances in {tmp_path / 'a'})"
+    with pytest.raises(TypeError, match="other must be a Report; got PosixPath"):
+        report.compare(tmp_path / "a")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="folders must be several"):
+        merge(str(tmp_path / "a"), tmp_path / "b")
+    with pytest.raises(TypeError, match="thresholds must be Thresholds"):
+        Report.open(tmp_path / "a", thresholds={})  # type: ignore[arg-type]

@@ -126,7 +126,7 @@ def _require_same(root: Path, known: Manifest | None, manifest: Manifest) -> Non
     changes = known.difference(manifest) if known is not None else []
     if changes:
         raise AuditError(
-            f"out must be a new folder or one of the same audit; got {root}, since whose beginning "
+            f"out must be a new folder or one of the same audit; got {root}, where "
             f"{'; '.join(changes)}. Go back to what it was, or give another folder."
         )
 

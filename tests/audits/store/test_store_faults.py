@@ -249,7 +249,7 @@ def test_hidden_files_and_reports_beside_it_do_no_harm(tmp_path: Path) -> None:
 
 def test_another_audit_is_refused_with_what_changed(tmp_path: Path) -> None:
     audited(tmp_path)
-    with pytest.raises(AuditError, match=r"since whose beginning seed was 0 and is 1\. Go back"):
+    with pytest.raises(AuditError, match=r"where seed was 0 and is 1\. Go back"):
         Store.begin(tmp_path, with_seed(1))
 
 
