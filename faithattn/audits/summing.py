@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from faithattn.audits.evidence import Evidence
 from faithattn.audits.headlines import Headline
 from faithattn.audits.part import keyed
 from faithattn.audits.verdicts.reach import reach
+from faithattn.results.shares import share_interval
 from faithattn.statistics import (
     ATTENTION_BINS,
     Statistics,
@@ -102,7 +104,7 @@ def _evidence(columns: Columns, headline: Headline, view: str) -> Evidence:
     if headline.pvalue:
         pvalues = columns.values(keyed(f"{metric}.{headline.pvalue}", view))
     controls = {
-        name: describe(columns.values(key), clusters=clusters)
+        name: _describe(columns.values(key), None, clusters, share=headline.share)
         for name in _CONTROLS
         if (key := keyed(f"{metric}.{name}", view)) in columns.names
     }
@@ -111,8 +113,8 @@ def _evidence(columns: Columns, headline: Headline, view: str) -> Evidence:
         view=view,
         quantity=headline.quantity,
         larger_is_faithful=headline.larger_is_faithful,
-        overall=describe(values, pvalues, clusters=clusters),
-        groups=dict(_groups(columns, view, values, pvalues, clusters)),
+        overall=_describe(values, pvalues, clusters, share=headline.share),
+        groups=dict(_groups(columns, view, values, pvalues, clusters, share=headline.share)),
         controls=controls,
         null=_null(columns, view, values) if headline.correlation else None,
         ceiling=_ceiling(columns, view, clusters) if headline.correlation else None,
@@ -124,6 +126,21 @@ def _evidence(columns: Columns, headline: Headline, view: str) -> Evidence:
     )
 
 
+def _describe(
+    values: Values,
+    pvalues: Values | None,
+    clusters: NDArray[np.int64] | None,
+    *,
+    share: bool,
+) -> Statistics:
+    """Statistics of one group; a share of instances that are on their own has Wilson's interval."""
+    found = describe(values, pvalues, clusters=clusters)
+    if not share or clusters is not None:
+        return found
+    low, high = share_interval(torch.from_numpy(np.array(values)))
+    return replace(found, low=low, high=high)
+
+
 def _further(
     columns: Columns, metric: str, view: str, clusters: NDArray[np.int64] | None
 ) -> dict[str, Statistics]:
@@ -132,9 +149,10 @@ def _further(
         return {}
     names = (f"{metric}.{name}" for name in ("max_jsd", "upper_bound", "farthest"))
     measured = [columns.values(keyed(name, view)) for name in (*names, "length")]
+    found = reach(*measured)
     return {
-        name: describe(values, clusters=clusters)
-        for name, values in reach(*measured)._asdict().items()
+        "unhindered": _describe(found.unhindered, None, clusters, share=True),
+        "bound": describe(found.bound, clusters=clusters),
     }
 
 
@@ -150,6 +168,8 @@ def _groups(
     values: Values,
     pvalues: Values | None,
     clusters: NDArray[np.int64] | None,
+    *,
+    share: bool,
 ) -> Iterator[tuple[str, dict[str, Statistics]]]:
     """Statistics by predicted class, label, length and largest attention."""
     for kind, members in _members(columns, view):
@@ -157,10 +177,11 @@ def _groups(
             yield (
                 kind,
                 {
-                    name: describe(
+                    name: _describe(
                         values[chosen],
                         None if pvalues is None else pvalues[chosen],
-                        clusters=None if clusters is None else clusters[chosen],
+                        None if clusters is None else clusters[chosen],
+                        share=share,
                     )
                     for name, chosen in members
                 },

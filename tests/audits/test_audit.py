@@ -21,6 +21,7 @@ from faithattn import (
     Report,
     adversarial_attention,
     audit,
+    faithfulness_violation,
     gradient_correlation,
     loo_correlation,
     merge,
@@ -28,6 +29,7 @@ from faithattn import (
 )
 from faithattn.paper.models import TextClassifier
 from faithattn.paper.training import build
+from faithattn.results.shares import share_interval
 
 FOUR = ("gradient_correlation", "loo_correlation", "permutation_test", "adversarial_attention")
 SEED = 5
@@ -381,3 +383,28 @@ def test_reports_want_reports(model: TextClassifier, tmp_path: Path) -> None:
         merge(str(tmp_path / "a"), tmp_path / "b")
     with pytest.raises(TypeError, match="thresholds must be Thresholds"):
         Report.open(tmp_path / "a", thresholds={})  # type: ignore[arg-type]
+
+
+def test_pages_of_several_views_have_a_line_for_each(model: TextClassifier) -> None:
+    views = {f"layer 0, head {head}": AttentionView("attention") for head in range(4)}
+    report = audit(model, texts(2), metrics=["loo_correlation", "permutation_test"], view=views)
+    page, summary = report.html(), str(report)
+    for name in views:
+        assert summary.count(name) == 4  # a verdict and a line of the table of each test
+        assert page.count(name) > 4
+    assert "by layer and head" in page
+    assert "each of 4 attentions was judged by itself" in summary
+    assert "Rule:" not in summary and "Supports if" in page
+
+
+def test_shares_have_the_interval_of_wilson(model: TextClassifier) -> None:
+    batches = texts(8)
+    report = audit(model, batches, metrics=["faithfulness_violation", "adversarial_attention"])
+    share, adversary = report.evidence
+    found = [faithfulness_violation(model, ids).violated for ids in batches]
+    low, high = share_interval(torch.cat(found))
+    assert (share.overall.low, share.overall.high) == (low, high)
+    free = adversary.further["unhindered"]
+    count = free.n - free.undefined
+    low, high = share_interval(torch.arange(count).lt(round(free.mean * count)).double())
+    assert (free.low, free.high) == pytest.approx((low, high))

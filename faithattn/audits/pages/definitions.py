@@ -16,6 +16,8 @@ STATISTICS = {
     "uniform attention": "the same number for equal weights in place of attention.",
     "significant": "instances whose p-value stays below 5 % after Benjamini and Hochberg's "
     "correction for their number.",
+    "p, corrected": "that of the mean against 0, after Benjamini and Hochberg's correction for the "
+    "number of attentions.",
     "detectable": "the smallest difference of the mean from a fixed value that a sample of this "
     "size would show four times out of five, at the 5 % level.",
 }

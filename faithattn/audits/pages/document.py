@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from faithattn.audits.pages.definitions import STATISTICS
@@ -10,7 +11,16 @@ from faithattn.audits.pages.explorer import explorer
 from faithattn.audits.pages.figures import figures
 from faithattn.audits.pages.reported import Reported
 from faithattn.audits.pages.tables import cautions, evidence_tables, failure_table, verdict_parts
-from faithattn.pages.document import Bullets, Document, Facts, Paragraph, Part, Section
+from faithattn.pages.document import (
+    Bullets,
+    Callout,
+    Document,
+    Facts,
+    Paragraph,
+    Part,
+    Section,
+    Table,
+)
 
 INSTANCES = 36
 
@@ -47,11 +57,18 @@ def document_of(report: Reported, *, instances: int = INSTANCES) -> Document:
 def summary_of(report: Reported) -> Document:
     """What a terminal shows of an audit: the conclusion, the verdicts, the evidence.
 
+    Rules, and tables of many lines, are left to the page.
+
     Args:
         report: The audit.
     """
-    evidence = tuple(part for part in evidence_tables(report.evidence))
-    parts = [*verdict_parts(report.verdicts), *evidence, *cautions(report.evidence)]
+    verdicts = (
+        replace(part, rule="") if isinstance(part, Callout) else part
+        for part in verdict_parts(report.verdicts)
+        if not isinstance(part, Bullets)
+    )
+    every = [*verdicts, *evidence_tables(report.evidence), *cautions(report.evidence)]
+    parts: list[Part] = [part for part in every if not (isinstance(part, Table) and part.folded)]
     if report.failures:
         parts += _failures(report)
     return Document(_title(report), report.overall, tuple(parts))

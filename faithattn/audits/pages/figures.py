@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -49,6 +50,9 @@ def figures(report: Reported) -> Iterator[Part]:
 
 def _intervals(evidence: Sequence[Evidence]) -> Iterator[Chart]:
     """Means with intervals, those with the same axis in one chart."""
+    if len({each.view for each in evidence}) > 1:
+        yield from _by_view(evidence)
+        return
     families: dict[str, list[Evidence]] = {}
     for each in evidence:
         families.setdefault(_axis_of(each), []).append(each)
@@ -76,6 +80,21 @@ def _axis_of(each: Evidence) -> str:
     numbers += [found.mean for found in each.controls.values()]
     within = all(0 <= value <= 1 for value in numbers if math.isfinite(value))
     return _SHARE if (known is not None and known.ends) or within else each.quantity
+
+
+def _by_view(evidence: Sequence[Evidence]) -> Iterator[Chart]:
+    """The means of each metric, a row for each view."""
+    for metric in dict.fromkeys(each.metric for each in evidence):
+        members = [each for each in evidence if each.metric == metric]
+        rows = [replace(_overall_row(each), label=each.view) for each in members]
+        axis = _axis_of(members[0])
+        ends = (-1.0, 1.0) if axis == _TAU else (0.0, 1.0) if axis == _SHARE else None
+        style = Style(members[0].quantity, within=ends, height=30.0)
+        title = f"{title_of(metric, members[0].quantity)}, by attention"
+        yield row_chart(
+            f"views-{slug(metric)}", title, "Mean over the instances, with its 95 % interval.",
+            rows, style,
+        )  # fmt: skip
 
 
 def _overall_row(each: Evidence) -> Row:

@@ -61,19 +61,25 @@ def _many_verdicts(verdicts: Sequence[Verdict]) -> Iterator[Part]:
     rules = dict.fromkeys((title_of(each.metric), each.rule) for each in verdicts)
     yield Bullets(tuple(f"{title}: {rule}" for title, rule in rules))
     cells = tuple(
-        (name_of(each.metric, each.view), each.conclusion, each.because) for each in verdicts
+        (title_of(each.metric), each.view, each.conclusion, each.because) for each in verdicts
     )
-    yield Table("All verdicts", ("test", "verdict", "because"), cells, "lll", folded=True)
+    columns = ("test", "attention", "verdict", "because")
+    yield Table("All verdicts", columns, cells, "llll", folded=True)
 
 
 def evidence_tables(evidence: Sequence[Evidence]) -> Iterator[Part]:
     """The numbers of every metric: side by side where they are few, else one a line.
+
+    Several views have a table for each metric, a view a line.
 
     Args:
         evidence: What was measured.
     """
     if not evidence:
         yield Paragraph("Nothing was measured.")
+        return
+    if len({each.view for each in evidence}) > 1:
+        yield from _by_view(evidence)
         return
     lines = {name: [cell(each) for each in evidence] for name, cell in _LINES.items()}
     shown = {name: cells for name, cells in lines.items() if set(cells) != {UNDEFINED}}
@@ -85,6 +91,18 @@ def evidence_tables(evidence: Sequence[Evidence]) -> Iterator[Part]:
         columns = tuple(shown)
         rows = tuple(zip(names, *shown.values(), strict=True))
         yield Table("What was found", ("", *columns), rows, folded=len(evidence) > _ROWS)
+
+
+def _by_view(evidence: Sequence[Evidence]) -> Iterator[Part]:
+    """A table for each metric, whose lines are views."""
+    for metric in dict.fromkeys(each.metric for each in evidence):
+        members = [each for each in evidence if each.metric == metric]
+        lines = {name: [cell(each) for each in members] for name, cell in _OF_VIEWS.items()}
+        shown = {name: cells for name, cells in lines.items() if not set(cells) <= {UNDEFINED, "0"}}
+        rows = tuple(zip([each.view for each in members], *shown.values(), strict=True))
+        quantity = members[0].quantity
+        title = f"{title_of(metric, quantity)}: {quantity}, {count(members[0].overall.n)} instances"
+        yield Table(title, ("attention", *shown), rows, folded=len(members) > _ROWS)
 
 
 def cautions(evidence: Sequence[Evidence]) -> Iterator[Part]:
@@ -158,4 +176,15 @@ _LINES: dict[str, _Cell] = {
     "uniform attention": _control("uniform"),
     "significant": lambda each: count(each.significant),
     "detectable": lambda each: number(each.detectable),
+}
+# What of it fits a line.
+_OF_VIEWS: dict[str, _Cell] = {
+    **{
+        name: _LINES[name]
+        for name in (
+            *("mean", "95 % interval", "median", "undefined", "failed"),
+            *("random explanation", "uniform attention", "significant"),
+        )
+    },
+    "p, corrected": lambda each: UNDEFINED if each.adjusted is None else number(each.adjusted),
 }
