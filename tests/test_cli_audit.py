@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
+import socket
 import sys
 import time
 from pathlib import Path
@@ -189,63 +189,82 @@ def test_folders_that_are_none(folder: Path, capsys: pytest.CaptureFixture[str])
     assert "must be" in fails(["merge", "empty", "--out", "x"], capsys)
 
 
-def begun(out: str, processes: int = 1, **environment: str) -> subprocess.Popen[str]:
-    """An audit in processes of its own."""
-    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
-    command = ["-m", *(torchrun if processes > 1 else []), "faithattn", "audit", MODEL]
-    command += ["--data", DATA, "--out", out, "--quiet"]
-    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{Path.cwd()}", "BATCHES": "8"}
-    return subprocess.Popen(
-        [sys.executable, *command],
-        env=os.environ | own | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def forked(arguments: list[str], name: str, **environment: str) -> int:
+    """An audit in a process of its own, which says what it says in a file of that name."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 70
+    try:
+        os.environ.update(environment)
+        with Path(name).open("w", encoding="utf-8") as file:
+            sys.stdout = sys.stderr = file
+            try:
+                status = main(["audit", MODEL, "--data", DATA, *arguments, "--quiet"])
+            except SystemExit as end:
+                status = int(end.code or 0)
+    finally:
+        os._exit(status)
 
 
+def several(count: int, out: str, **environment: str) -> tuple[list[int], str]:
+    """As torchrun starts them, but sooner: exit statuses, and what all of them said."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count)}
+    names = [f"{out}-{rank}.txt" for rank in range(count)]
+    pids = [
+        forked(["--out", out], name, **meeting, RANK=str(rank), **environment)
+        for rank, name in enumerate(names)
+    ]
+    statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    return statuses, "".join(Path(name).read_text(encoding="utf-8") for name in names)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_processes_that_die_leave_what_can_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two processes of which one is killed; then one that is ended; then the rest, in this one."""
-    process = begun("torn", 2, DIES="1")
-    _, said = process.communicate(timeout=120)
-    assert process.returncode != 0
-    kept = len(list(Path("torn").rglob("*.npz")))
-    assert kept < 8, said
-    process = begun("torn", PAUSE=".5")
-    while len(list(Path("torn").rglob("*.npz"))) <= max(kept, 1) and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "run the same command again" in said
     monkeypatch.setenv("BATCHES", "8")
+    statuses, said = several(2, "torn", DIES="1")
+    assert statuses == [2, -signal.SIGKILL]
+    assert "is gone" in said and "run the same command again to go on" in said
+    kept = len(list(Path("torn").rglob("*.npz")))
+    assert 0 < kept < 8
+    pid = forked(["--out", "torn"], "ended.txt", PAUSE=".1")
+    while len(list(Path("torn").rglob("*.npz"))) <= kept:
+        time.sleep(0.02)
+    os.kill(pid, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGTERM
+    assert "run the same command again" in Path("ended.txt").read_text(encoding="utf-8")
     for out in ("torn", "whole"):
         says(["audit", MODEL, "--data", DATA, "--out", out, "--quiet"], capsys)
-    process = begun("shared", 2)
-    out, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    assert out.count("Written to") == 1
+    statuses, said = several(2, "shared")
+    assert statuses == [0, 0] and said.count("Written to") == 1
     reports = [Report.open(name) for name in ("whole", "torn", "shared")]
     for name in reports[0].columns:
         same = {np.asarray(report.column(name)).tobytes() for report in reports}
         assert len(same) == 1, name
 
 
-def test_a_reader_that_has_seen_enough_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_reader_that_has_seen_enough_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise BrokenPipeError
+
     says(["audit", MODEL, "--data", DATA, "--out", "a", "--quiet"], capsys)
-    reading, writing = os.pipe()
-    os.close(reading)
-    with open(writing, "wb") as closed:  # noqa: PTH123 - a descriptor
-        done = subprocess.run(
-            [sys.executable, "-m", "faithattn", "report", "a"],
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            stdout=closed,
-            stderr=subprocess.PIPE,
-            timeout=60,
-            check=False,
-        )
-    assert done.stderr == b""
-    assert done.returncode == 0
+    pid = os.fork()
+    if pid == 0:
+        status = 70
+        try:
+            with Path("said.txt").open("w", encoding="utf-8") as sys.stdout:
+                monkeypatch.setattr("builtins.print", broken)
+                status = main(["report", "a"])
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert capsys.readouterr().err == ""
