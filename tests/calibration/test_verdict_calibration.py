@@ -7,10 +7,17 @@ import json
 import pytest
 import torch
 
+from faithattn.audits.audit import audit
+from faithattn.audits.evidence import CONTRADICTS, SUPPORTS
+from faithattn.audits.verdicts.judging import judge_all
 from faithattn.audits.verdicts.thresholds import Thresholds
 from faithattn.planted.calibration.verdicts import measuring
 from faithattn.planted.calibration.verdicts.cases import CASES
-from faithattn.planted.calibration.verdicts.measuring import calibrate_verdicts
+from faithattn.planted.calibration.verdicts.measuring import (
+    calibrate_verdicts,
+    evidences_of,
+    measured,
+)
 from faithattn.planted.calibration.verdicts.outcome import VerdictCalibration, VerdictCell
 
 NAMED = {case.name: case for case in CASES}
@@ -104,3 +111,27 @@ def test_counts_and_tables() -> None:
 def test_arguments_are_checked(asked: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         calibrate_verdicts(**asked)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name", ["A, 9 positions", "B", "used, length 16, depth 0", "unused, length 16, depth 0"]
+)
+def test_an_audit_concludes_as_the_calibration_did(name: str) -> None:
+    """With null bands and controls, which the calibration has not."""
+    case = NAMED[name]
+    planted = case.make(200, 3)
+    removal = "delete" if case.deletes else "mask_attention"
+    metrics = {
+        "permutation_test": {},
+        "gradient_correlation": {},
+        "loo_correlation": {"removal": removal},
+        "adversarial_attention": {"n_adversaries": 1},
+        "single_weight_erasure": {"n_random": None},
+    }
+    report = audit(planted.model, [planted.inputs], metrics=metrics)
+    found = evidences_of(measured(planted, deletes=case.deletes), case.deletes)
+    expected = judge_all([found[metric] for metric in metrics], Thresholds())
+    for verdict, known in zip(report.verdicts, expected, strict=True):
+        assert (verdict.metric, verdict.conclusion) == (known.metric, known.conclusion)
+        answer = case.answers.get(verdict.metric)
+        assert (answer, verdict.conclusion) not in (("yes", CONTRADICTS), ("no", SUPPORTS))
