@@ -84,12 +84,19 @@ def is_windowed(encoder: Encoder) -> bool:
     """Whether ``ReadWindows`` knows all that an encoder does."""
     if type(encoder) is AverageEncoder:
         return type(encoder.projection) is nn.Linear
-    return type(encoder) is ConvEncoder and all(
-        type(each) is nn.Conv1d
-        and each.padding == (each.kernel_size[0] // 2,)
-        and each.padding_mode == "zeros"
-        and each.kernel_size[0] % 2 == each.stride[0] == each.dilation[0] == each.groups == 1
-        for each in encoder.convolutions
+    if type(encoder) is not ConvEncoder:
+        return False
+    parts = list(encoder.convolutions)
+    return all(map(_is_plain, parts)) and len({each.out_channels for each in parts}) == 1
+
+
+def _is_plain(part: nn.Module) -> bool:
+    """Whether a part is a convolution over a window around each position."""
+    return (
+        type(part) is nn.Conv1d
+        and part.padding == (part.kernel_size[0] // 2,)
+        and part.padding_mode == "zeros"
+        and part.kernel_size[0] % 2 == part.stride[0] == part.dilation[0] == part.groups == 1
     )
 
 
