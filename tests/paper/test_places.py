@@ -201,14 +201,24 @@ def test_what_is_scored_keeps_to_the_budget(
     ids = passage(inputs)[rows]
     gone = (ids > 3) & (torch.arange(ids.shape[1]) % 2 == 0)
     values = torch.randn(int(gone.sum()), 5, generator=torch.Generator().manual_seed(0)).double()
-    own, budget = own_with(model, inputs, 0.003), 0.003
+    budget = 0.003
+    own = own_with(model, inputs, budget)
     whole = own.with_features(rows, gone, values)
     pieces: list[Tensor] = []
+    tables: list[int] = []
+    projected = ReadWindows._projected
+
+    def counted(self: ReadWindows, vectors: Tensor) -> Tensor:
+        tables.append(len(vectors))
+        return projected(self, vectors)
+
+    monkeypatch.setattr(ReadWindows, "_projected", counted)
     with memory_budget(budget):
         sizes = scored(
             model, monkeypatch, lambda: pieces.append(own.with_features(rows, gone, values))
         )
     assert len(sizes) > 2 and max(sizes) * 7 * 8 * 8 <= budget * 2**20
+    assert max(tables) <= 2 * max(sizes) < len(values)  # no more than the windows hold
     torch.testing.assert_close(pieces[0], whole, rtol=0, atol=1e-12)
 
 

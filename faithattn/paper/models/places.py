@@ -106,11 +106,10 @@ class ReadPlaces:
         places = torch.arange(length, device=rows.device)
         left = places + self._windows.reach < apart.first[:, None]
         right = places - self._windows.reach > apart.last[:, None]
-        left |= apart.same[:, None]
         source = torch.where(left, places, places + apart.offset[:, None])
         width = self._codes.shape[1]
         numbers = self._numbers[rows[:, None], source.clamp(0, width - 1)]
-        return numbers.masked_fill_(~(left | right) | (source >= width), 0)
+        return numbers.masked_fill_(~(left | right), 0)
 
     def _judged(self, around: Tensor, rows: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Scores ``(K,)`` and values ``(K, M)`` of windows in rows ``(K,)``, within the budget."""
