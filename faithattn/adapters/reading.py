@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,6 @@ from faithattn.adapters.validate import require_replayed, validate_run
 from faithattn.adapters.view import AttentionView, check_view
 from faithattn.errors import AdapterError
 from faithattn.measures.outputs import predicted_class, probabilities, resolve_output
-
-
-@runtime_checkable
-class _NamesReplay(Protocol):
-    """An adapter whose replay may work in several ways, and says which it was."""
-
-    def replayed_by(self, state: Any) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -63,9 +56,9 @@ class Reading:
         """
         if "replay" not in self._ways:
             return "whole forwards" if self._ways else "none"
-        if isinstance(self.model, _NamesReplay):
-            return self.model.replayed_by(self.run.state)
-        return "adapter"
+        # An adapter whose replay may work in several ways says which it was.
+        name_of = getattr(self.model, "replayed_by", None)
+        return "adapter" if name_of is None else str(name_of(self.run.state))
 
     def replay(self, conditional: Tensor) -> Tensor:
         """Outputs ``(K, B, C)`` under rows ``(K, B, R, L)``; differentiable in them."""

@@ -27,11 +27,11 @@ _WORD = 4  # some word: what stands in the place of another does not matter here
 
 
 def rows(smoke: bool) -> Iterator[Row | str]:
-    """The published BiLSTM and CNN, a plain BiLSTM, and a transformer."""
+    """The published models, a plain BiLSTM, and a transformer."""
     repeats = 1 if smoke else 5
     batches = data.sst_like(20)[:1] if smoke else data.sst_like(20)[7:15:6]
     removals: tuple[Removal, ...] = ("delete", mask_token(_WORD), "zero_embedding")
-    for encoder in ("bilstm",) if smoke else ("bilstm", "cnn"):
+    for encoder in ("bilstm",) if smoke else ("bilstm", "cnn", "average"):
         model = data.classifier(encoder, small=smoke)
         for removal in removals:
             yield _row(f"published {encoder}", model, model, batches, removal, repeats)

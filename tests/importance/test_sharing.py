@@ -20,9 +20,11 @@ from faithattn.interventions.tokens import mask_token
 from faithattn.paper.models import TextClassifier
 from faithattn.paper.training import build
 
-BILSTMS = [
-    f"{kind}-bilstm-{attention}"
+ENCODERS = ("bilstm", "cnn", "average")
+SHARING = [
+    f"{kind}-{encoder}-{attention}"
     for kind in ("text", "question")
+    for encoder in ENCODERS
     for attention in ("additive", "scaled_dot")
 ]
 REMOVALS: list[Removal] = [
@@ -46,7 +48,7 @@ def removal_for(case: Case, removal: Removal) -> Removal:
     return mask_token(4, key="passage") if named else removal
 
 
-@pytest.mark.parametrize("name", BILSTMS)
+@pytest.mark.parametrize("name", SHARING)
 @pytest.mark.parametrize("removal", REMOVALS, ids=str)
 def test_leave_one_out_is_the_same(name: str, removal: Removal) -> None:
     case = make_case(name)
@@ -56,7 +58,7 @@ def test_leave_one_out_is_the_same(name: str, removal: Removal) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", BILSTMS)
+@pytest.mark.parametrize("name", SHARING)
 @pytest.mark.parametrize("removal", REMOVALS, ids=str)
 def test_sets_of_every_size(name: str, removal: Removal) -> None:
     case = make_case(name)
@@ -76,16 +78,18 @@ def test_sets_of_every_size(name: str, removal: Removal) -> None:
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12, equal_nan=True)
 
 
-def published(size: int = 64) -> tuple[TextClassifier, Tensor]:
-    model = build(lambda: TextClassifier(50, embedding_size=size, hidden_size=size), seed=0).eval()
+def published(size: int = 64, encoder: str = "bilstm") -> tuple[TextClassifier, Tensor]:
+    sizes = {"embedding_size": size, "hidden_size": size}
+    model = build(lambda: TextClassifier(50, encoder=encoder, **sizes), seed=0).eval()
     ids = torch.randint(4, 50, (6, 25), generator=torch.Generator().manual_seed(0))
     ids[:, 0], ids[:, 20:] = 2, ids[:, 20:] * (torch.arange(6) % 2)[:, None]
     return model, ids
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("removal", REMOVALS, ids=str)
-def test_single_precision(removal: Removal) -> None:
-    model, ids = published()
+def test_single_precision(encoder: str, removal: Removal) -> None:
+    model, ids = published(encoder=encoder)
     found = leave_one_out_importance(model, ids, removal=removal)
     expected = leave_one_out_importance(watched(model), ids, removal=removal)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
@@ -95,12 +99,14 @@ def nothing(inputs: Tensor, _: Tensor) -> Tensor:
     return inputs
 
 
-def test_what_does_not_change_is_what_the_run_gave() -> None:
-    model, ids = published()
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_what_does_not_change_is_what_the_run_gave(encoder: str) -> None:
+    model, ids = published(encoder=encoder)
     with torch.no_grad():
         readings = [read(model, ids, changes=changes) for changes in (True, False)]
         logits = [reading.run.logits for reading in readings]
-    assert not torch.equal(*logits)  # a run beside, and one of the model's own
+    # A BiLSTM's run beside rounds otherwise than the model's own.
+    assert torch.equal(*logits) == (encoder != "bilstm")
     for reading in readings:
         assert (leave_one_out_of(reading, nothing, None) == 0).all()
         found = leave_one_out_of(reading, mask_token(7), None)
@@ -120,17 +126,19 @@ def test_a_repeated_word_is_deleted_to_the_same_text() -> None:
     assert found[1, 1] == found[1, 2]
 
 
-def test_a_text_without_a_first_token_loses_its_first_word() -> None:
-    model, _ = published()
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_text_without_a_first_token_loses_its_first_word(encoder: str) -> None:
+    model, _ = published(encoder=encoder)
     ids = torch.tensor([[8, 8, 9], [8, 9, 9], [9, 0, 0]])
     found = leave_one_out_importance(model, ids)
     expected = leave_one_out_importance(watched(model), ids)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6, equal_nan=True)
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("batch", [1, 3])
-def test_neither_batch_nor_budget_matters(batch: int) -> None:
-    model, ids = published(8)
+def test_neither_batch_nor_budget_matters(encoder: str, batch: int) -> None:
+    model, ids = published(8, encoder)
     model.double()
     whole = leave_one_out_importance(model, ids)
     parts = [leave_one_out_importance(model, each) for each in ids.split(batch)]
@@ -159,6 +167,23 @@ def test_whole_forward_passes_are_saved(monkeypatch: pytest.MonkeyPatch) -> None
     assert calls == 2
 
 
+@pytest.mark.parametrize("encoder", ["cnn", "average"])
+def test_texts_are_encoded_once(monkeypatch: pytest.MonkeyPatch, encoder: str) -> None:
+    model, ids = published(8, encoder)
+    calls: list[int] = []
+    forward = type(model.encoder).forward
+
+    def counted(self: nn.Module, embedded: Tensor, real: Tensor) -> Any:
+        calls.append(len(embedded))
+        return forward(self, embedded, real)
+
+    monkeypatch.setattr(type(model.encoder), "forward", counted)
+    for removal in REMOVALS:
+        leave_one_out_importance(model, ids, removal=removal)
+        removal_curves(model, ids, removal=removal, steps=4)
+    assert calls == [len(ids)] * 2 * len(REMOVALS)
+
+
 def another_word(inputs: Tensor, positions: Tensor) -> Tensor:
     """Puts words of their own in many places, most of them new to the batch."""
     changed, rows = inputs.clone(), torch.arange(len(inputs))
@@ -166,8 +191,9 @@ def another_word(inputs: Tensor, positions: Tensor) -> Tensor:
     return changed
 
 
-def test_words_that_were_not_read() -> None:
-    model, ids = published(8)
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_words_that_were_not_read(encoder: str) -> None:
+    model, ids = published(8, encoder)
     ids = ids[:2]
     found = leave_one_out_importance(model, ids, removal=another_word)
     expected = leave_one_out_importance(watched(model), ids, removal=another_word)
@@ -179,14 +205,16 @@ def beside_itself(inputs: Tensor, positions: Tensor) -> Tensor:
     return mask_token(4)(inputs, (positions % 3) + 1)
 
 
-def test_a_function_that_changes_something_else_is_found_out() -> None:
-    model, ids = published(8)
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_function_that_changes_something_else_is_found_out(encoder: str) -> None:
+    model, ids = published(8, encoder)
     with pytest.raises(AdapterError, match="must change the position that is named"):
         leave_one_out_importance(model, ids, removal=beside_itself)
 
 
-def test_another_question_is_no_changed_passage() -> None:
-    case = make_case("question-bilstm-additive")
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_another_question_is_no_changed_passage(encoder: str) -> None:
+    case = make_case(f"question-{encoder}-additive")
 
     def other_question(inputs: Any, positions: Tensor) -> Any:
         changed = mask_token(4, key="passage")(inputs, positions)
@@ -220,19 +248,20 @@ class Around:
         return getattr(self.inner, name)
 
 
-def test_only_a_class_of_its_own_says_that_it_shares() -> None:
-    model, ids = published(8)
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_only_a_class_of_its_own_says_that_it_shares(encoder: str) -> None:
+    model, ids = published(8, encoder)
     with torch.no_grad():
         assert beside(model, ids) is not None
         assert beside(Around(model), ids) is None
-        assert beside(Warmer(50, embedding_size=8, hidden_size=8), ids) is None
+        assert beside(Warmer(50, encoder=encoder, embedding_size=8, hidden_size=8), ids) is None
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert beside(model, ids) is None
     assert beside(model, ids) is None  # gradients go through a run
 
 
 def test_a_run_beside_is_a_run() -> None:
-    for name in BILSTMS:
+    for name in SHARING:
         case = make_case(name)
         with torch.no_grad():
             own = beside(case.model, case.inputs)

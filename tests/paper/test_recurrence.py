@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from faithattn import memory_budget
 from faithattn.paper.models import TextClassifier
+from faithattn.paper.models.changed import can_share
 from faithattn.paper.models.encoders import BiLSTMEncoder
-from faithattn.paper.models.recurrence import ReadTexts, can_share
+from faithattn.paper.models.recurrence import ReadTexts, is_recurrent
 from faithattn.paper.training import build
 
 VECTORS = torch.randn(9, 5, generator=torch.Generator().manual_seed(0)).double()
@@ -83,7 +84,7 @@ def test_without_bias() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = make_encoder(bias=False)
-    assert can_share(encoder, encoder, (1, 3))
+    assert is_recurrent(encoder)
     assert_as_encoded(encoder, padded([[1, 2, 3]]), padded([[1, 8, 3]]), torch.tensor([0]))
 
 
@@ -93,7 +94,7 @@ def test_only_the_same_text_is_called_the_same() -> None:
     edited = ReadTexts(make_encoder(), VECTORS[:KNOWN], read).edited(
         changed, torch.tensor([0, 0, 0, 1, 0])
     )
-    assert edited.order[edited.same].sort().values.tolist() == [0, 3]
+    assert edited.order[edited.apart.same].sort().values.tolist() == [0, 3]
 
 
 def test_single_precision() -> None:
@@ -144,7 +145,7 @@ class Own(BiLSTMEncoder):
 
 
 def altered(change: str) -> TextClassifier:
-    model = make_text("cnn" if change == "cnn" else "bilstm")
+    model = make_text()
     encoder = model.encoder
     if change == "own":
         model.encoder = Own(5, 4).double()
@@ -164,18 +165,18 @@ def altered(change: str) -> TextClassifier:
     return model
 
 
-CHANGES = ("cnn", "own", "hook", "pre-hook", "forward", "bidirectional", "two layers")
+CHANGES = ("own", "hook", "pre-hook", "forward", "bidirectional", "two layers")
 
 
 @pytest.mark.parametrize("change", [*CHANGES, "projection", "half precision"])
 def test_whatever_else_an_encoder_is_does_not_share(change: str) -> None:
     model = altered(change)
-    assert not can_share(model, model.encoder, (2, 5))
+    assert not can_share(model, (2, 5))
 
 
 def test_what_was_read_keeps_to_the_budget() -> None:
     model = make_text()
-    assert can_share(model, model.encoder, (300, 100))
+    assert can_share(model, (300, 100))
     with memory_budget(1):
-        assert not can_share(model, model.encoder, (300, 100))
-        assert can_share(model, model.encoder, (3, 100))
+        assert not can_share(model, (300, 100))
+        assert can_share(model, (3, 100))

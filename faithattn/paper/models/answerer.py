@@ -14,7 +14,7 @@ from faithattn.adapters.protocol import Run
 from faithattn.adapters.state import evaluating
 from faithattn.paper.data.ids import PADDING, check_ids, delete_positions, delete_sets, word_mask
 from faithattn.paper.models.attention import ATTENTIONS
-from faithattn.paper.models.changed import ChangedTexts
+from faithattn.paper.models.changed import ChangedTexts, can_share
 from faithattn.paper.models.common import (
     FEATURE,
     SITE,
@@ -28,7 +28,7 @@ from faithattn.paper.models.common import (
     require_entries,
 )
 from faithattn.paper.models.encoders import ENCODERS
-from faithattn.paper.models.recurrence import can_share
+from faithattn.paper.models.places import Head
 
 
 class QuestionState(NamedTuple):
@@ -156,9 +156,7 @@ class QuestionAnswerer(nn.Module):
     def replay(self, state: QuestionState, attention: Mapping[str, Tensor]) -> Tensor:
         """Decodes alternatives ``{"attention": (K, B, L)}`` to logits ``(K, B, n_classes)``."""
         weights = alternatives(attention, state.values)
-        hidden = (pool(weights, state.values) + state.question).tanh()
-        logits: Tensor = self.decoder(hidden)
-        return logits.masked_fill(~state.candidates, torch.finfo(logits.dtype).min)
+        return self._answered(pool(weights, state.values), state.question, state.candidates)
 
     def remove(self, inputs: Mapping[str, Tensor], positions: Tensor) -> dict[str, Tensor]:
         """Deletes one word of each passage, ``positions`` of shape ``(rows,)``."""
@@ -177,12 +175,13 @@ class QuestionAnswerer(nn.Module):
         return {key: select_rows(value, rows) for key, value in inputs.items()}
 
     def beside(self, inputs: Mapping[str, Tensor], run: Run | None = None) -> Beside | None:
-        """What a BiLSTM read in a run, for passages that differ in places; see :class:`Beside`."""
+        """What was read in a run, for passages that differ in places; see :class:`Beside`."""
         passage, question, candidates = self._check(inputs)
-        if type(self) is not QuestionAnswerer or not can_share(self, self.encoder, passage.shape):
+        if type(self) is not QuestionAnswerer or not can_share(self, passage.shape):
             return None
         with evaluating(self):
             query = self._read(question)
+            asked, projected = self.attention.asked(query), self.question_projection(query)
 
         def read(changed: object, rows: Tensor) -> Tensor | None:
             passage, *others = self._check(changed)
@@ -192,7 +191,16 @@ class QuestionAnswerer(nn.Module):
         def decode(states: Tensor, mask: Tensor, rows: Tensor) -> Run:
             return self._decoded(states, mask, (query[rows], candidates[rows]), None, {})
 
-        return ChangedTexts(self, passage, run, read, decode)
+        def scores(states: Tensor, rows: Tensor) -> Tensor:
+            own = None if asked is None else asked[rows]
+            return self.attention.scores(states[:, None], own)[:, 0]
+
+        head = Head(
+            scores,
+            self.passage_projection,
+            lambda sums, rows: self._answered(sums, projected[rows], candidates[rows]),
+        )
+        return ChangedTexts(self, passage, run, read, decode, head)
 
     def _check(self, inputs: object) -> tuple[Tensor, Tensor, Tensor]:
         """Returns valid passage, question and candidates."""
@@ -238,6 +246,11 @@ class QuestionAnswerer(nn.Module):
         state = QuestionState(values, self.question_projection(query), candidates)
         logits = self.replay(state, {SITE: weights.unsqueeze(0)})[0]
         return Run(logits, {SITE: weights}, mask, features, state=state)
+
+    def _answered(self, sums: Tensor, question: Tensor, candidates: Tensor) -> Tensor:
+        """Logits ``(..., n, n_classes)`` of sums ``(..., n, M)`` and questions ``(n, M)``."""
+        logits: Tensor = self.decoder((sums + question).tanh())
+        return logits.masked_fill(~candidates, torch.finfo(logits.dtype).min)
 
     def _read(self, question: Tensor) -> Tensor:
         """Encodes questions to one vector each."""

@@ -83,12 +83,24 @@ class AdditiveAttention(nn.Module):
         Returns:
             Weights, shape ``(B, L)``; see ``masked_softmax``.
         """
-        hidden: Tensor = self.key(states)
+        return masked_softmax(self.scores(states, self.asked(query)), mask)
+
+    def asked(self, query: Tensor | None) -> Tensor | None:
+        """What a query gives to all scores of its row, shape ``(B, hidden)``; None without one."""
         if self.query is not None:
-            hidden = hidden + self.query(_given(query)).unsqueeze(1)
-        elif query is not None:
+            found: Tensor = self.query(_given(query))
+            return found
+        if query is not None:
             raise ValueError(_UNEXPECTED_QUERY)
-        return masked_softmax(self.score(hidden.tanh()).squeeze(-1), mask)
+        return None
+
+    def scores(self, states: Tensor, asked: Tensor | None) -> Tensor:
+        """Scores ``(B, L)`` of states before the softmax; each depends on its own state alone."""
+        hidden: Tensor = self.key(states)
+        if asked is not None:
+            hidden = hidden + asked.unsqueeze(1)
+        found: Tensor = self.score(hidden.tanh()).squeeze(-1)
+        return found
 
 
 class ScaledDotAttention(nn.Module):
@@ -125,13 +137,23 @@ class ScaledDotAttention(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor, query: Tensor | None = None) -> Tensor:
         """Attends to the positions of ``mask``; arguments as in ``AdditiveAttention.forward``."""
+        return masked_softmax(self.scores(states, self.asked(query)), mask)
+
+    def asked(self, query: Tensor | None) -> Tensor | None:
+        """The query, shape ``(B, size)``; None where a learned vector takes its place."""
         if self.score is None:
-            scores = torch.matmul(states, _given(query).unsqueeze(-1)).squeeze(-1)
-        elif query is None:
-            scores = self.score(states).squeeze(-1)
-        else:
+            return _given(query)
+        if query is not None:
             raise ValueError(_UNEXPECTED_QUERY)
-        return masked_softmax(scores * self.scale, mask)
+        return None
+
+    def scores(self, states: Tensor, asked: Tensor | None) -> Tensor:
+        """Scores ``(B, L)`` of states before the softmax; each depends on its own state alone."""
+        if self.score is None:
+            scores = torch.matmul(states, _given(asked).unsqueeze(-1))
+        else:
+            scores = self.score(states)
+        return scores.squeeze(-1) * self.scale
 
 
 ATTENTIONS: dict[str, type[AdditiveAttention] | type[ScaledDotAttention]] = {

@@ -15,7 +15,7 @@ from faithattn.adapters.protocol import Run
 from faithattn.adapters.state import evaluating
 from faithattn.paper.data.ids import PADDING, check_ids, delete_positions, delete_sets, word_mask
 from faithattn.paper.models.attention import ATTENTIONS
-from faithattn.paper.models.changed import ChangedTexts
+from faithattn.paper.models.changed import ChangedTexts, can_share
 from faithattn.paper.models.common import (
     FEATURE,
     SITE,
@@ -27,7 +27,7 @@ from faithattn.paper.models.common import (
     pool,
 )
 from faithattn.paper.models.encoders import ENCODERS
-from faithattn.paper.models.recurrence import can_share
+from faithattn.paper.models.places import Head
 
 
 class TextClassifier(nn.Module):
@@ -144,15 +144,20 @@ class TextClassifier(nn.Module):
         return selected
 
     def beside(self, inputs: Tensor, run: Run | None = None) -> Beside | None:
-        """What a BiLSTM read in a run, for inputs that differ in places; see :class:`Beside`."""
+        """What was read in a run, for inputs that differ in places; see :class:`Beside`."""
         ids = self._check(inputs)
-        if type(self) is not TextClassifier or not can_share(self, self.encoder, ids.shape):
+        if type(self) is not TextClassifier or not can_share(self, ids.shape):
             return None
 
         def decode(states: Tensor, mask: Tensor, _: Tensor) -> Run:
             return self._decoded(states, mask, None, {})
 
-        return ChangedTexts(self, ids, run, lambda changed, _: self._check(changed), decode)
+        head = Head(
+            lambda states, _: self.attention.scores(states[:, None], None)[:, 0],
+            self._values,
+            lambda sums, _: sums + self.decoder.bias,
+        )
+        return ChangedTexts(self, ids, run, lambda changed, _: self._check(changed), decode, head)
 
     def _check(self, ids: object) -> Tensor:
         """Returns valid token ids."""
@@ -174,7 +179,13 @@ class TextClassifier(nn.Module):
         weights = override(attention, mask)
         if weights is None:
             weights = self.attention(states, mask)
-        # Decoding before pooling is the same sum, and all that a replay then needs is (B, L, 1).
-        values = nn.functional.linear(states, self.decoder.weight)
+        values = self._values(states)
         logits = self.replay(values, {SITE: weights.unsqueeze(0)})[0]
         return Run(logits, {SITE: weights}, mask, features, state=values)
+
+    def _values(self, states: Tensor) -> Tensor:
+        """What is summed: the logit of each state.
+
+        Decoding before pooling is the same sum, and all that a replay then needs is (B, L, 1).
+        """
+        return nn.functional.linear(states, self.decoder.weight)

@@ -7,17 +7,16 @@ computed once. What is left are the products with the state before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from faithattn._memory import chunk_size
+from faithattn.paper.models.differences import Differences, differences
 from faithattn.paper.models.encoders import BiLSTMEncoder, Encoder
 
 _CLOSED = -1e4  # a gate's input that makes its sigmoid 0: padding leaves no state
-_DTYPES = (torch.float32, torch.float64)
 
 
 class Edited(NamedTuple):
@@ -27,29 +26,20 @@ class Edited(NamedTuple):
         order: Number ``(n,)`` of each text as the caller counts them.
         rows: The text ``(n,)`` that was read.
         codes: Number ``(n, L)`` of the vector at each position; 0 is padding.
-        first: First position ``(n,)`` that differs; L if none does.
-        last: Last position ``(n,)`` if the ends are put on each other; -1 if none does.
-        offset: How much longer ``(n,)`` the text was that was read.
+        apart: Where each text differs.
     """
 
     order: Tensor
     rows: Tensor
     codes: Tensor
-    first: Tensor
-    last: Tensor
-    offset: Tensor
-
-    @property
-    def same(self) -> Tensor:
-        """Whether each text ``(n,)`` is the one that was read."""
-        return (self.last < 0) & (self.offset == 0)
+    apart: Differences
 
 
 class ReadTexts:
     """What a BiLSTM made of a batch, and what it makes of other texts from there.
 
     Args:
-        encoder: One that :func:`can_share` allows.
+        encoder: One that :func:`is_recurrent` allows.
         vectors: The distinct vectors ``(V, E)`` of the texts; that of padding
             comes first, whatever it is.
         codes: Which of them is where ``(B, L)``; 0 at padding, at the end only.
@@ -78,25 +68,19 @@ class ReadTexts:
 
     def edited(self, codes: Tensor, rows: Tensor) -> Edited:
         """Finds where texts ``(n, L)`` differ from the rows ``(n,)`` that were read."""
-        before = self.codes[rows]
-        length, width = codes.shape[1], before.shape[1]
-        offset = (before > 0).sum(1) - (codes > 0).sum(1)
-        places = torch.arange(length, device=codes.device)
-        padded = nn.functional.pad(before, (0, max(0, length - width)))
-        first = torch.where(codes != padded[:, :length], places, length).amin(1)
-        source = places + offset[:, None]
-        moved = before.gather(1, source.clamp(0, width - 1)).masked_fill(source >= width, 0)
-        last = torch.where((codes != moved) | (source < 0), places, -1).amax(1)
-        order = first.argsort(stable=True)
-        return Edited(order, *(each[order] for each in (rows, codes, first, last, offset)))
+        apart = differences(self.codes[rows], codes)
+        order = apart.first.argsort(stable=True)
+        return Edited(
+            order, rows[order], codes[order], Differences(*(each[order] for each in apart))
+        )
 
     def states(self, edited: Edited, vectors: Tensor) -> Tensor:
         """States ``(n, L, 2 * hidden)`` of texts; ``vectors`` (K, E) have the codes from V on."""
-        rows, codes, first, offset = edited.rows, edited.codes, edited.first, edited.offset
+        rows, codes, (first, last, offset) = edited.rows, edited.codes, edited.apart
         places = torch.arange(codes.shape[1], device=codes.device)
         # Whoever starts before the first difference comes to the same: texts that have started
         # are kept together, in the order of their differences from the left.
-        last = edited.last.cummax(0).values
+        last = last.cummax(0).values
         begun = torch.searchsorted(first, places, right=True).tolist()
         late = torch.searchsorted(last, places).tolist()
         forth = [(at, slice(0, end)) for at, end in enumerate(begun)]
@@ -201,40 +185,20 @@ class _Direction:
             before = targets[at]
 
 
-def can_share(model: nn.Module, encoder: Encoder, shape: Sequence[int]) -> bool:
-    """Whether ``ReadTexts`` knows all that an encoder of a model does, and has room for texts.
-
-    Args:
-        model: The whole model; somebody may watch or change its parts.
-        encoder: Its encoder.
-        shape: That of the texts, ``(B, L)``.
-    """
+def is_recurrent(encoder: Encoder) -> bool:
+    """Whether ``ReadTexts`` knows all that an encoder does."""
     if type(encoder) is not BiLSTMEncoder:
         return False
     lstms = [encoder.rightward, encoder.leftward]
-    if not all(_is_plain(each) for each in lstms) or lstms[0].hidden_size != lstms[1].hidden_size:
-        return False
-    if any(map(_is_altered, model.modules())):
-        return False
-    elements = 20 * lstms[0].hidden_size * shape[1]  # projections twice, states and cells
-    bytes_each = next(encoder.parameters()).element_size()
-    return chunk_size(elements, bytes_per_element=bytes_each) >= shape[0]
-
-
-def _is_altered(part: nn.Module) -> bool:
-    """Whether somebody has put something in the way of what a part does."""
-    own = {"forward", "run"} & vars(part).keys()
-    return bool(own or part._forward_hooks or part._forward_pre_hooks)
+    return all(map(_is_plain, lstms)) and lstms[0].hidden_size == lstms[1].hidden_size
 
 
 def _is_plain(lstm: nn.LSTM) -> bool:
-    weights = list(lstm.parameters())
     return (
         type(lstm) is nn.LSTM
         and lstm.num_layers == 1
         and lstm.batch_first
         and not (lstm.bidirectional or lstm.proj_size)
-        and all(each.device.type == "cpu" and each.dtype in _DTYPES for each in weights)
     )
 
 
