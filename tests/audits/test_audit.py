@@ -30,6 +30,7 @@ from faithattn import (
 from faithattn.paper.models import TextClassifier
 from faithattn.paper.training import build
 from faithattn.results.shares import share_interval
+from faithattn.statistics import compare_means
 
 FOUR = ("gradient_correlation", "loo_correlation", "permutation_test", "adversarial_attention")
 SEED = 5
@@ -307,6 +308,53 @@ def test_two_reports_are_compared(model: TextClassifier) -> None:
         audit(model, texts(), metrics=["loo_correlation"]).compare(
             audit(model, texts(), metrics=["permutation_test"])
         )
+
+
+def test_other_instances_of_the_same_data_are_no_pairs(
+    model: TextClassifier, tmp_path: Path
+) -> None:
+    """Shards have seen all data, and unfinished audits nobody knows which."""
+
+    def ending(batches: list[Tensor]) -> Iterator[Tensor]:
+        yield from batches
+        raise OSError("gone")
+
+    asked = {"metrics": ["permutation_test"]}
+    shards = [
+        audit(model, texts(), out=tmp_path / str(shard), shard=(shard, 2), **asked)
+        for shard in range(2)
+    ]
+    for name, batches in (("some", texts(2)), ("reversed", texts(2)[::-1])):
+        with pytest.raises(OSError, match="gone"):
+            audit(model, ending(batches), out=tmp_path / name, **asked)
+    some, other = (Report.open(tmp_path / name) for name in ("some", "reversed"))
+    assert not shards[0].compare(shards[1]).paired
+    assert not shards[0].compare(audit(model, texts(), **asked)).paired
+    assert not some.compare(other).paired and not some.compare(shards[0]).paired
+    assert shards[0].compare(Report.open(tmp_path / "0")).paired
+
+
+def test_clusters_count_where_others_are_compared(model: TextClassifier) -> None:
+    asked = {"metrics": ["permutation_test"]}
+    grouped, alone = (
+        audit(model, [Batch(each, clusters=named) for each in texts(8)], **asked)
+        for named in ([0, 0, 1], None)
+    )
+    single = audit(model, texts(9), **asked)
+    values = [each.column("permutation_test.median_tvd") for each in (single, grouped)]
+    expected = compare_means(*values, paired=False, clusters=(None, grouped.clusters))
+    assert grouped.compare(single).changes[0].difference == expected
+    assert alone.compare(single).changes[0].difference != expected
+
+
+def test_instances_of_an_audit_that_is_not_finished(model: TextClassifier, tmp_path: Path) -> None:
+    """Batches 1 and 3 of four, of three instances each."""
+    report = audit(model, texts(), out=tmp_path, shard=(1, 2))
+    whole = audit(model, texts())
+    assert str(report.instances([4, 9, 11])) == str(whole.instances([4, 9, 11]))  # nan is nan
+    assert "<html" in report.html()
+    with pytest.raises(ValueError, match="ids of instances that were measured; got 2"):
+        report.instances([2])
 
 
 def test_nothing_about_the_model_changes(model: TextClassifier) -> None:
