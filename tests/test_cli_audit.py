@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 MODULE = """
 import os, time
 import torch
-from faithattn import Batch
+from faithattn import AttentionView, Batch
 from faithattn.paper.models import TextClassifier
 from faithattn.paper.training import build
 
@@ -44,11 +44,18 @@ def encode(rows):
     ids = torch.tensor([row["words"] for row in rows])
     return Batch(ids, labels=[row["stars"] for row in rows])
 
-views = {}
+views = {name: AttentionView("attention") for name in "ab"}
 nothing = 5
 
 def broken(*given):
     raise KeyError("weights")
+
+def failing():
+    return Failing()
+
+class Failing(torch.nn.Module):
+    def forward(self, ids):
+        raise ArithmeticError("odd")
 
 def breaking():
     yield torch.ones(2, 4, dtype=torch.long)
@@ -56,6 +63,7 @@ def breaking():
 """
 MODEL = "faithattn_audited:model"
 DATA = "faithattn_audited:data"
+VIEWED = [MODEL, "--data", DATA, "--view", "faithattn_audited:views"]
 
 
 @pytest.fixture(autouse=True)
@@ -163,6 +171,12 @@ def test_data_from_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
         ([MODEL, "--data", DATA, "--device", "graphics"], "--device must be one"),
         ([MODEL, "--data", DATA, "--fail-below", "loo", "1"], "must name a metric of the audit"),
         ([MODEL, "--data", DATA, "--fail-above", "loo_correlation", "nan"], "must have a number"),
+        (
+            [*VIEWED, "--fail-below", "loo_correlation", "1"],
+            "loo_correlation@b, permutation_test@a",
+        ),
+        ([*VIEWED, "--fail-below", "loo_correlation@c", "1"], "got loo_correlation@c"),
+        ([MODEL, "--data", DATA, "--metrics", *["permutation_test"] * 2], "got permutation_test "),
         ([MODEL, "--data", DATA, "--metrics", "permutation"], "--metrics must"),
         ([MODEL, "--data", DATA, "--metrics", "permutation_test:n=5"], "n_permutations"),
         ([MODEL, "--data", DATA, "--shard", "2/2"], "--shard must be a number"),
@@ -180,6 +194,15 @@ def test_wrong_commands(
     Path("words.jsonl").write_text('{"input_ids": ["good"]}', encoding="utf-8")
     Path("flat.jsonl").write_text('{"input_ids": 5}', encoding="utf-8")
     assert said in fails(["audit", *arguments, "--quiet"], capsys)
+    if {"--fail-below", "--fail-above", "--metrics"} & set(arguments):
+        assert not Path("faithattn-results").exists()  # nothing has run
+
+
+def test_an_audit_in_which_everything_failed_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["audit", "faithattn_audited:failing", "--data", DATA, "--on-error", "record"]
+    said = fails([*arguments, "--out", "a", "--quiet"], capsys, status=1)
+    assert "MODEL must run on one batch at least" in said and "ArithmeticError: odd" in said
+    assert len(Report.open("a").failures) == 4
 
 
 def test_folders_that_are_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,7 +158,8 @@ def _run(
     with ExitStack() as held:
         with workers.together(kept):
             store = held.enter_context(begin())
-            running.over(batches, prepare, store)
+            with torch.inference_mode(False):  # or what the loader makes could have no gradient
+                running.over(batches, prepare, store)
         with workers.together(kept):
             if workers.leads and store.is_complete:
                 store.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import UserDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,8 @@ def test_wrong_shards(shard: Any, error: type[Exception], said: str, model: Text
     [
         ([], ValueError, "at least one batch"),
         (torch.ones(2, 3), TypeError, "iterable of batches"),
+        (np.ones((2, 3)), TypeError, "got ndarray. If it is one batch, put it into a list"),
+        (UserDict(ids=torch.ones(2, 3)), TypeError, "got UserDict. If it is one batch"),
         ([object()], (TypeError, ValueError), "batch"),
         ([torch.ones(0, 4, dtype=torch.long)], ValueError, "none in batch 0"),
         ([Batch(torch.ones(2, 4, dtype=torch.long), labels=[1])], ValueError, "labels must have"),
@@ -252,6 +255,15 @@ def test_what_is_known_about_instances(model: TextClassifier) -> None:
     assert list(instance.tokens) == [f"w{i}" for i in ids.tolist() if i > 3]
     assert sum(instance.scores["attention"]) == pytest.approx(1, abs=1e-6)
     assert instance.values["label"] == 1
+
+
+def test_batches_may_come_in_inference_mode(model: TextClassifier) -> None:
+    expected = columns(audit(model, texts(), metrics=["gradient_correlation"]))
+    with torch.inference_mode():
+        given = (each for each in [None] for each in texts())
+        report = audit(model, given, metrics=["gradient_correlation"])
+        assert torch.is_inference_mode_enabled()
+    assert columns(report) == expected
 
 
 def test_prepare_makes_batches(model: TextClassifier) -> None:
