@@ -90,8 +90,8 @@ def audit(
             long as the report lives.
         prepare: Makes inputs or a :class:`Batch` of what ``batches`` yields,
             such as ``lambda pair: Batch(pair[0], labels=pair[1])``.
-        on_error: ``"raise"`` stops at the first failure; ``"record"`` keeps
-            its reason, and goes on.
+        on_error: ``"raise"`` stops at the first failure, also at one that was
+            recorded before if it comes again; ``"record"`` keeps its reason, and goes on.
         shard: Number of this shard, from 0, and of how many, for job arrays:
             it takes every so-many-th batch. Shards may share ``out``, or have
             one each for :func:`merge`.

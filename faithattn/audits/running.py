@@ -55,7 +55,7 @@ class Running:
                 seen.update(digest.encode())
                 if each.number == 0:
                     self.workers.agree("batches", digest, _SAME_DATA)
-                held = store.holds(each.number, digest)
+                held = store.holds(each.number, digest, whole=not self.record)
                 if self.workers.takes(each.number):
                     if not held:
                         self._finish(each, digest, store)

@@ -19,7 +19,9 @@ from faithattn import (
     AttentionView,
     AuditError,
     Batch,
+    Question,
     Report,
+    Score,
     adversarial_attention,
     audit,
     faithfulness_violation,
@@ -190,6 +192,32 @@ def test_a_batch_that_fails_is_recorded_or_raised(model: TextClassifier, tmp_pat
     assert audit(Failing(model), batches, on_error="record", out=tmp_path).failures == (
         report.failures
     )
+
+
+class Flaky:
+    """Why a metric fails on the second batch; empty where it does not."""
+
+    reason = "odd"
+
+
+def flaky(question: Question) -> Tensor:
+    if Flaky.reason and int(question.instances[0]) == 3:
+        raise ArithmeticError(Flaky.reason)
+    return question.scores.sum(-1)
+
+
+def test_a_recorded_failure_of_a_metric_is_raised_or_mended(
+    model: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where errors are to be raised, what was recorded is tried again."""
+    asked = {"metrics": [Score("flaky", "sums", True, compute=flaky)], "out": tmp_path}
+    assert audit(model, texts(), on_error="record", **asked).evidence[0].failed == 3
+    with pytest.raises(ArithmeticError, match="odd"):
+        audit(model, texts(), **asked)
+    monkeypatch.setattr(Flaky, "reason", "")
+    assert audit(model, texts(), on_error="record", **asked).failures  # nothing was asked again
+    mended = audit(model, texts(), **asked)
+    assert not mended.failures and mended.evidence[0].overall.undefined == 0
 
 
 def test_shards_share_a_folder(model: TextClassifier, tmp_path: Path) -> None:
