@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -142,8 +143,14 @@ def audit(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    weakref.finalize(report, shutil.rmtree, folder, ignore_errors=True)
+    weakref.finalize(report, _remove, folder, os.getpid())
     return report
+
+
+def _remove(folder: Path, owner: int) -> None:
+    """Removes a folder, unless this is a forked child of the process that it belongs to."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
+import os
+import re
+import tempfile
+import weakref
 from collections import UserDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -440,6 +445,54 @@ def test_a_loader_of_pairs_is_told_of_prepare() -> None:
         prepare=lambda pair: Batch(pair[0], labels=pair[1]),
     )
     assert report.column("label").tolist() == [0, 1] * 3
+
+
+def test_a_loader_of_mappings_is_told_of_prepare() -> None:
+    given = [{"ids": each, "label": torch.tensor([0, 1, 0])} for each in texts(2)]
+    told = (
+        "Where the model takes no label, pass prepare=lambda batch: Batch({name: value for name, "
+        "value in batch.items() if name != 'label'}, labels=batch['label'])."
+    )
+    with pytest.raises(AdapterError, match=re.escape(told)):
+        audit(Reader(), given, metrics=["permutation_test"])
+    prepare = eval(told.partition("prepare=")[2].rstrip("."))  # as it is told
+    report = audit(Reader(), given, metrics=["permutation_test"], prepare=prepare)
+    assert report.column("label").tolist() == [0, 1, 0] * 2
+
+
+def test_an_audit_without_a_folder_leaves_nothing(
+    model: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And waits for no disk."""
+
+    def waits(_: int) -> None:
+        raise AssertionError("fsync")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "fsync", waits)
+    report = audit(model, texts(1), metrics=["permutation_test"])
+    assert [*tmp_path.iterdir()] == [report.folder]
+    del report
+    gc.collect()
+    assert not [*tmp_path.iterdir()]
+    with pytest.raises(ValueError, match="at least one batch"):
+        audit(model, [], metrics=["permutation_test"])
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_leaves_the_folder_to_its_parent(model: TextClassifier) -> None:
+    report = audit(model, texts(1), metrics=["permutation_test"])
+    pid = os.fork()
+    if pid == 0:
+        weakref.finalize._exitfunc()  # type: ignore[attr-defined]  # as at the end of Python
+        os._exit(0)
+    os.waitpid(pid, 0)
+    folder = report.folder
+    assert folder.is_dir()
+    del report
+    gc.collect()
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(
