@@ -53,6 +53,24 @@ def broken(*given):
 def failing():
     return Failing()
 
+class Weighing(torch.nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale, self.embed = scale, torch.nn.Embedding(30, 2)
+        with torch.no_grad():
+            self.embed.weight.copy_(torch.randn(30, 2, generator=torch.Generator().manual_seed(3)))
+
+    def forward(self, ids):
+        states = self.embed(ids)
+        attention = (self.scale * states[..., 0]).softmax(-1)
+        return (attention[..., None] * states).sum(1)
+
+def sharp():
+    return Weighing(4.0)
+
+def flat():
+    return Weighing(0.0)
+
 class Failing(torch.nn.Module):
     def forward(self, ids):
         raise ArithmeticError("odd")
@@ -123,6 +141,29 @@ def test_limits_set_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "a", "--fail-above", "permutation_test", "0"]) == 3
     capsys.readouterr()
     assert "one of permutation_test" in fails(["report", "a", "--fail-below", "x", "1"], capsys)
+
+
+def test_a_limit_is_on_the_end_of_the_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["audit", "faithattn_audited:sharp", "--data", DATA, "--out", "a", "--quiet"]
+    assert main([*arguments, "--metrics", "permutation_test"]) == 0
+    found = Report.open("a").evidence[0].overall
+    for limit, value, status in (
+        ("below", found.low - 0.001, 0),
+        ("below", (found.low + found.mean) / 2, 3),
+        ("above", found.high + 0.001, 0),
+        ("above", (found.high + found.mean) / 2, 3),
+    ):
+        assert main(["report", "a", f"--fail-{limit}", "permutation_test", str(value)]) == status
+    capsys.readouterr()
+
+
+def test_what_is_less_faithful_may_set_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("sharp", "flat"):
+        arguments = ["audit", f"faithattn_audited:{name}", "--data", DATA, "--out", name]
+        says([*arguments, "--quiet", "--metrics", "permutation_test"], capsys)
+    assert "less faithful" in says(["compare", "sharp", "flat"], capsys)
+    assert "less faithful" in says(["compare", "sharp", "flat", "--fail-if-worse"], capsys, 3)
+    assert "more faithful" in says(["compare", "flat", "sharp", "--fail-if-worse"], capsys)
 
 
 def test_data_from_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

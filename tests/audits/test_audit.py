@@ -11,6 +11,7 @@ import tempfile
 import weakref
 from collections import UserDict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,18 @@ from faithattn import (
     merge,
     permutation_test,
 )
+from faithattn.audits.comparing import Change
 from faithattn.paper.models import TextClassifier
 from faithattn.paper.training import build
 from faithattn.results.shares import share_interval
-from faithattn.statistics import compare_means
+from faithattn.statistics import (
+    benjamini_hochberg,
+    compare_means,
+    describe,
+    mean_pvalue,
+    minimum_detectable_effect,
+    null_band,
+)
 
 FOUR = ("gradient_correlation", "loo_correlation", "permutation_test", "adversarial_attention")
 SEED = 5
@@ -390,6 +399,52 @@ def test_clusters_count_where_others_are_compared(model: TextClassifier) -> None
     expected = compare_means(*values, paired=False, clusters=(None, grouped.clusters))
     assert grouped.compare(single).changes[0].difference == expected
     assert alone.compare(single).changes[0].difference != expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "larger", "direction"),
+    [
+        (0.1, 0.2, True, "more faithful"),
+        (0.1, 0.2, False, "less faithful"),
+        (-0.2, -0.1, True, "less faithful"),
+        (-0.2, -0.1, False, "more faithful"),
+        (-0.1, 0.1, True, "no difference shown"),
+        (0.0, 0.0, True, "no difference shown"),
+        (math.nan, math.nan, True, "no difference shown"),
+    ],
+)
+def test_the_interval_of_a_change_points(
+    low: float, high: float, larger: bool, direction: str
+) -> None:
+    difference = compare_means([1.0, 2.0], [1.0, 2.0], paired=True)
+    change = Change("m", "", "numbers", larger, replace(difference, low=low, high=high), 1.0)
+    assert change.direction == direction
+
+
+def test_statistics_are_those_of_whole_clusters(model: TextClassifier) -> None:
+    """Some instances share one; the last has none, and no number either."""
+    batches = [
+        Batch(each, clusters=[number // 2, number // 2, 100 + number], labels=[0, 1, 1])
+        for number, each in enumerate(texts(8))
+    ]
+    batches.append(Batch(torch.tensor([[2, 5, 3]])))  # of one word: undefined
+    report = audit(model, batches, metrics=["gradient_correlation", "loo_correlation"])
+    tau, clusters = report.evidence[1], report.clusters
+    values = np.asarray(report.column("loo_correlation.statistic"))
+    pvalues = np.asarray(report.column("loo_correlation.pvalue"))
+    assert str(tau.overall) == str(describe(values, pvalues, clusters=clusters))
+    assert tau.pvalue == mean_pvalue(values, 0.0, clusters=clusters)
+    assert tau.detectable == minimum_detectable_effect(values, clusters=clusters)
+    agreement = np.asarray(report.column("gradient_loo.statistic"))
+    assert str(tau.ceiling) == str(describe(agreement, clusters=clusters))
+    random = np.asarray(report.column("loo_correlation.random"))
+    assert str(tau.controls["random"]) == str(describe(random, clusters=clusters))
+    ones = np.asarray(report.column("label")) == 1
+    expected = describe(values[ones], pvalues[ones], clusters=clusters[ones])
+    assert str(tau.groups["label"]["1"]) == str(expected)
+    assert tau.significant == benjamini_hochberg(pvalues)[0].sum()
+    assert tau.null == null_band(np.asarray(report.column("length"))[~np.isnan(values)])
+    assert describe(values, pvalues).low != tau.overall.low
 
 
 def test_instances_of_an_audit_that_is_not_finished(model: TextClassifier, tmp_path: Path) -> None:
