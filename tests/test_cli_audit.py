@@ -168,7 +168,8 @@ def test_what_is_less_faithful_may_set_the_exit_status(capsys: pytest.CaptureFix
 
 def test_data_from_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ids = torch.randint(4, 30, (7, 8), generator=torch.Generator().manual_seed(0))
-    np.savez(folder / "ids.npz", inputs=ids.numpy(), labels=np.arange(7) % 2)
+    known = {"labels": np.arange(7) % 2, "clusters": np.arange(7) // 2}
+    np.savez(folder / "ids.npz", inputs=ids.numpy(), **known)
     torch.save(ids, folder / "ids.pt")
     rows = [{"words": row, "stars": place % 2} for place, row in enumerate(ids.tolist())]
     lines = "\n".join(map(json.dumps, rows))
@@ -185,6 +186,7 @@ def test_data_from_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert [report.column("label").tolist() for report in found] == [
         [0, 1, 0, 1, 0, 1, 0], [-1] * 7, [0, 1, 0, 1, 0, 1, 0],
     ]  # fmt: skip
+    assert found[0].clusters.tolist() == [0, 0, 1, 1, 2, 2, 3] and found[1].clusters is None
 
 
 @pytest.mark.parametrize(
@@ -244,6 +246,9 @@ def test_an_audit_in_which_everything_failed_is_none(capsys: pytest.CaptureFixtu
     said = fails([*arguments, "--out", "a", "--quiet"], capsys, status=1)
     assert "MODEL must run on one batch at least" in said and "ArithmeticError: odd" in said
     assert len(Report.open("a").failures) == 4
+    for limit in ("--fail-below", "--fail-above"):  # what is undefined meets none
+        assert main(["report", "a", limit, "permutation_test", "0"]) == 3
+    capsys.readouterr()
 
 
 def test_folders_that_are_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
