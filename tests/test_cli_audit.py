@@ -16,6 +16,7 @@ import torch
 
 from faithattn import Report
 from faithattn.cli import main
+from faithattn.cli.loading import batches_at
 
 ROOT = Path(__file__).parent.parent
 # Names of their own: modules that are imported once stay.
@@ -187,6 +188,26 @@ def test_data_from_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
         [0, 1, 0, 1, 0, 1, 0], [-1] * 7, [0, 1, 0, 1, 0, 1, 0],
     ]  # fmt: skip
     assert found[0].clusters.tolist() == [0, 0, 1, 1, 2, 2, 3] and found[1].clusters is None
+
+
+def test_rows_of_words_are_padded(folder: Path) -> None:
+    rows = [
+        {"input_ids": [5, 6, 7], "label": 1, "cluster": "a", "tokens": ["x", "y", "z"]},
+        {"input_ids": [8], "label": 0, "cluster": "b", "tokens": ["w"]},
+        {"input_ids": [9, 3], "token_type_ids": [0, 1]},
+    ]
+    lines = "\n\n".join(map(json.dumps, rows))
+    (folder / "rows.jsonl").write_text(lines, encoding="utf-8")
+    batches = batches_at("rows.jsonl", 2, None)
+    assert len(batches) == 2
+    first, second = batches
+    assert {name: value.tolist() for name, value in first.inputs.items()} == {
+        "input_ids": [[5, 6, 7], [8, 0, 0]],
+        "attention_mask": [[1, 1, 1], [1, 0, 0]],
+    }
+    assert (first.labels, first.clusters) == ([1, 0], ["a", "b"])
+    assert first.tokens == [["x", "y", "z"], ["w"]]
+    assert second.inputs["token_type_ids"].tolist() == [[0, 1]] and second.labels is None
 
 
 @pytest.mark.parametrize(
