@@ -16,13 +16,14 @@ import torch
 
 from faithattn import Report
 from faithattn.cli import main
+from faithattn.cli.loading import batches_at
 
 ROOT = Path(__file__).parent.parent
 # Names of their own: modules that are imported once stay.
 MODULE = """
 import os, time
 import torch
-from faithattn import Batch
+from faithattn import AttentionView, Batch
 from faithattn.paper.models import TextClassifier
 from faithattn.paper.training import build
 
@@ -44,11 +45,36 @@ def encode(rows):
     ids = torch.tensor([row["words"] for row in rows])
     return Batch(ids, labels=[row["stars"] for row in rows])
 
-views = {}
+views = {name: AttentionView("attention") for name in "ab"}
 nothing = 5
 
 def broken(*given):
     raise KeyError("weights")
+
+def failing():
+    return Failing()
+
+class Weighing(torch.nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale, self.embed = scale, torch.nn.Embedding(30, 2)
+        with torch.no_grad():
+            self.embed.weight.copy_(torch.randn(30, 2, generator=torch.Generator().manual_seed(3)))
+
+    def forward(self, ids):
+        states = self.embed(ids)
+        attention = (self.scale * states[..., 0]).softmax(-1)
+        return (attention[..., None] * states).sum(1)
+
+def sharp():
+    return Weighing(4.0)
+
+def flat():
+    return Weighing(0.0)
+
+class Failing(torch.nn.Module):
+    def forward(self, ids):
+        raise ArithmeticError("odd")
 
 def breaking():
     yield torch.ones(2, 4, dtype=torch.long)
@@ -56,6 +82,7 @@ def breaking():
 """
 MODEL = "faithattn_audited:model"
 DATA = "faithattn_audited:data"
+VIEWED = [MODEL, "--data", DATA, "--view", "faithattn_audited:views"]
 
 
 @pytest.fixture(autouse=True)
@@ -117,9 +144,33 @@ def test_limits_set_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert "one of permutation_test" in fails(["report", "a", "--fail-below", "x", "1"], capsys)
 
 
+def test_a_limit_is_on_the_end_of_the_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["audit", "faithattn_audited:sharp", "--data", DATA, "--out", "a", "--quiet"]
+    assert main([*arguments, "--metrics", "permutation_test"]) == 0
+    found = Report.open("a").evidence[0].overall
+    for limit, value, status in (
+        ("below", found.low - 0.001, 0),
+        ("below", (found.low + found.mean) / 2, 3),
+        ("above", found.high + 0.001, 0),
+        ("above", (found.high + found.mean) / 2, 3),
+    ):
+        assert main(["report", "a", f"--fail-{limit}", "permutation_test", str(value)]) == status
+    capsys.readouterr()
+
+
+def test_what_is_less_faithful_may_set_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("sharp", "flat"):
+        arguments = ["audit", f"faithattn_audited:{name}", "--data", DATA, "--out", name]
+        says([*arguments, "--quiet", "--metrics", "permutation_test"], capsys)
+    assert "less faithful" in says(["compare", "sharp", "flat"], capsys)
+    assert "less faithful" in says(["compare", "sharp", "flat", "--fail-if-worse"], capsys, 3)
+    assert "more faithful" in says(["compare", "flat", "sharp", "--fail-if-worse"], capsys)
+
+
 def test_data_from_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ids = torch.randint(4, 30, (7, 8), generator=torch.Generator().manual_seed(0))
-    np.savez(folder / "ids.npz", inputs=ids.numpy(), labels=np.arange(7) % 2)
+    known = {"labels": np.arange(7) % 2, "clusters": np.arange(7) // 2}
+    np.savez(folder / "ids.npz", inputs=ids.numpy(), **known)
     torch.save(ids, folder / "ids.pt")
     rows = [{"words": row, "stars": place % 2} for place, row in enumerate(ids.tolist())]
     lines = "\n".join(map(json.dumps, rows))
@@ -136,6 +187,27 @@ def test_data_from_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert [report.column("label").tolist() for report in found] == [
         [0, 1, 0, 1, 0, 1, 0], [-1] * 7, [0, 1, 0, 1, 0, 1, 0],
     ]  # fmt: skip
+    assert found[0].clusters.tolist() == [0, 0, 1, 1, 2, 2, 3] and found[1].clusters is None
+
+
+def test_rows_of_words_are_padded(folder: Path) -> None:
+    rows = [
+        {"input_ids": [5, 6, 7], "label": 1, "cluster": "a", "tokens": ["x", "y", "z"]},
+        {"input_ids": [8], "label": 0, "cluster": "b", "tokens": ["w"]},
+        {"input_ids": [9, 3], "token_type_ids": [0, 1]},
+    ]
+    lines = "\n\n".join(map(json.dumps, rows))
+    (folder / "rows.jsonl").write_text(lines, encoding="utf-8")
+    batches = batches_at("rows.jsonl", 2, None)
+    assert len(batches) == 2
+    first, second = batches
+    assert {name: value.tolist() for name, value in first.inputs.items()} == {
+        "input_ids": [[5, 6, 7], [8, 0, 0]],
+        "attention_mask": [[1, 1, 1], [1, 0, 0]],
+    }
+    assert (first.labels, first.clusters) == ([1, 0], ["a", "b"])
+    assert first.tokens == [["x", "y", "z"], ["w"]]
+    assert second.inputs["token_type_ids"].tolist() == [[0, 1]] and second.labels is None
 
 
 @pytest.mark.parametrize(
@@ -163,6 +235,12 @@ def test_data_from_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
         ([MODEL, "--data", DATA, "--device", "graphics"], "--device must be one"),
         ([MODEL, "--data", DATA, "--fail-below", "loo", "1"], "must name a metric of the audit"),
         ([MODEL, "--data", DATA, "--fail-above", "loo_correlation", "nan"], "must have a number"),
+        (
+            [*VIEWED, "--fail-below", "loo_correlation", "1"],
+            "loo_correlation@b, permutation_test@a",
+        ),
+        ([*VIEWED, "--fail-below", "loo_correlation@c", "1"], "got loo_correlation@c"),
+        ([MODEL, "--data", DATA, "--metrics", *["permutation_test"] * 2], "got permutation_test "),
         ([MODEL, "--data", DATA, "--metrics", "permutation"], "--metrics must"),
         ([MODEL, "--data", DATA, "--metrics", "permutation_test:n=5"], "n_permutations"),
         ([MODEL, "--data", DATA, "--shard", "2/2"], "--shard must be a number"),
@@ -180,6 +258,18 @@ def test_wrong_commands(
     Path("words.jsonl").write_text('{"input_ids": ["good"]}', encoding="utf-8")
     Path("flat.jsonl").write_text('{"input_ids": 5}', encoding="utf-8")
     assert said in fails(["audit", *arguments, "--quiet"], capsys)
+    if {"--fail-below", "--fail-above", "--metrics"} & set(arguments):
+        assert not Path("faithattn-results").exists()  # nothing has run
+
+
+def test_an_audit_in_which_everything_failed_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["audit", "faithattn_audited:failing", "--data", DATA, "--on-error", "record"]
+    said = fails([*arguments, "--out", "a", "--quiet"], capsys, status=1)
+    assert "MODEL must run on one batch at least" in said and "ArithmeticError: odd" in said
+    assert len(Report.open("a").failures) == 4
+    for limit in ("--fail-below", "--fail-above"):  # what is undefined meets none
+        assert main(["report", "a", limit, "permutation_test", "0"]) == 3
+    capsys.readouterr()
 
 
 def test_folders_that_are_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -90,8 +91,8 @@ def audit(
             long as the report lives.
         prepare: Makes inputs or a :class:`Batch` of what ``batches`` yields,
             such as ``lambda pair: Batch(pair[0], labels=pair[1])``.
-        on_error: ``"raise"`` stops at the first failure; ``"record"`` keeps
-            its reason, and goes on.
+        on_error: ``"raise"`` stops at the first failure, also at one that was
+            recorded before if it comes again; ``"record"`` keeps its reason, and goes on.
         shard: Number of this shard, from 0, and of how many, for job arrays:
             it takes every so-many-th batch. Shards may share ``out``, or have
             one each for :func:`merge`.
@@ -142,8 +143,14 @@ def audit(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    weakref.finalize(report, shutil.rmtree, folder, ignore_errors=True)
+    weakref.finalize(report, _remove, folder, os.getpid())
     return report
+
+
+def _remove(folder: Path, owner: int) -> None:
+    """Removes a folder, unless this is a forked child of the process that it belongs to."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(
@@ -158,7 +165,8 @@ def _run(
     with ExitStack() as held:
         with workers.together(kept):
             store = held.enter_context(begin())
-            running.over(batches, prepare, store)
+            with torch.inference_mode(False):  # or what the loader makes could have no gradient
+                running.over(batches, prepare, store)
         with workers.together(kept):
             if workers.leads and store.is_complete:
                 store.finish()

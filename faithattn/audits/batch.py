@@ -15,7 +15,8 @@ class Batch:
 
     Attributes:
         inputs: What the model takes, B instances.
-        labels: Gold classes ``(B,)``, whole numbers; used to group, never to measure.
+        labels: Gold classes ``(B,)``, whole numbers from 0; used to group, never to
+            measure. A negative one is that of an instance whose class is unknown.
         tokens: The text of each position, a list for each instance as long as
             its row of the mask; shown in reports.
         clusters: What instances have in common, such as the document they come

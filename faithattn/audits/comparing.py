@@ -121,13 +121,14 @@ def compare_reports(first: Report, second: Report) -> Changes:
             "reports must have a metric in common; got "
             f"{', '.join(mine)} and {', '.join(theirs)}. Audit both with one metric."
         )
-    paired = first.data_digest == second.data_digest
-    differences = {}
-    for key in common:
-        values = [_values(report, key) for report in (first, second)]
-        differences[key] = compare_means(
-            values[1], values[0], paired=paired, clusters=first.clusters if paired else None
+    paired = _same_instances(first, second)
+    clusters = first.clusters if paired else _clusters_of_both(second, first)
+    differences = {
+        key: compare_means(
+            _values(second, key), _values(first, key), paired=paired, clusters=clusters
         )
+        for key in common
+    }
     adjusted = benjamini_hochberg(np.array([each.pvalue for each in differences.values()]))[1]
     changes = [
         Change(
@@ -142,6 +143,21 @@ def compare_reports(first: Report, second: Report) -> Changes:
     ]
     left_out = [key for key in {**mine, **theirs} if key not in common]
     return Changes(tuple(changes), paired, tuple(left_out))
+
+
+def _same_instances(first: Report, second: Report) -> bool:
+    """Whether both have the same instances of the same data, one beside the other.
+
+    Shards have seen the same data, and yet hold others of its instances.
+    """
+    known = first.data_digest != "" and first.data_digest == second.data_digest
+    return known and np.array_equal(first.column("instance"), second.column("instance"))
+
+
+def _clusters_of_both(a: Report, b: Report) -> tuple[Any, Any] | None:
+    """The clusters of two sets of instances; None where neither has any."""
+    found = a.clusters, b.clusters
+    return None if all(each is None for each in found) else found
 
 
 def _by_key(report: Report) -> Mapping[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,12 +70,13 @@ def count_of(batches: object) -> int | None:
 
 def check_batches(batches: object) -> None:
     """Raises unless they can be iterated over, and are not one batch."""
-    if isinstance(batches, Tensor | str | bytes | dict) or not isinstance(batches, Iterable):
+    single = isinstance(batches, Tensor | np.ndarray | str | bytes | Mapping)
+    if single or not isinstance(batches, Iterable):
         got = type(batches).__name__
         remedy = "Pass a DataLoader, or a list of what the model takes"
         if callable(batches):
             remedy = "Call it, and pass what it returns"
-        elif isinstance(batches, Tensor | Batch | dict):
+        elif isinstance(batches, Tensor | np.ndarray | Batch | Mapping):
             remedy = "If it is one batch, put it into a list"
         raise TypeError(f"batches must be an iterable of batches; got {got}. {remedy}.")
 

@@ -213,7 +213,7 @@ class Report:
         return [self._instance(int(number)) for number in numbers]
 
     def _instance(self, number: int) -> Instance:
-        batch, row = self.store.locate(number)
+        batch, row = self._locate(number)
         part = self.store.part(batch)
         scores = {
             name: tuple(float(value) for value in ragged[row])
@@ -223,6 +223,20 @@ class Report:
         tokens = tuple(map(str, range(length))) if part.tokens is None else part.tokens[row]
         values = {name: _plain(column[row]) for name, column in part.columns.items()}
         return Instance(number, tokens, scores, values)
+
+    def _locate(self, number: int) -> tuple[int, int]:
+        """The batch of an instance, and its row there."""
+        if self.store.is_finished:
+            return self.store.locate(number)
+        places = np.flatnonzero(self.column("instance") == number)
+        if not len(places):
+            raise ValueError(
+                f"numbers must be ids of instances that were measured; got {number}, which was "
+                "not yet. Run the same audit again."
+            )
+        batches = self.column("batch")
+        batch = batches[places[0]]
+        return int(batch), int(places[0] - np.flatnonzero(batches == batch)[0])
 
     def telling(self, count: int) -> list[int]:
         """Ids of instances worth a look: half where attention is strong and yet could differ.

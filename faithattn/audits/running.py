@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +24,10 @@ _SAME_DATA = (
     "the audit deals them."
 )
 _PAIRS = "Where a pair holds labels, pass prepare=lambda pair: Batch(pair[0], labels=pair[1])."
+_LABELS = (
+    "Where the model takes no {0}, pass prepare=lambda batch: Batch({{name: value for name, value "
+    "in batch.items() if name != {0!r}}}, labels=batch[{0!r}])."
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Running:
                 seen.update(digest.encode())
                 if each.number == 0:
                     self.workers.agree("batches", digest, _SAME_DATA)
-                held = store.holds(each.number, digest)
+                held = store.holds(each.number, digest, whole=not self.record)
                 if self.workers.takes(each.number):
                     if not held:
                         self._finish(each, digest, store)
@@ -72,7 +76,7 @@ class Running:
     def _finish(self, each: Numbered, digest: str, store: Store) -> None:
         """Measures one batch and writes what came out."""
         try:
-            with _pairs_explained(each.batch.inputs):
+            with _labels_explained(each.batch.inputs):
                 part = measure(
                     self.model,
                     moved(each.batch, self.device),
@@ -109,13 +113,19 @@ class Running:
 
 
 @contextmanager
-def _pairs_explained(inputs: object) -> Iterator[None]:
+def _labels_explained(inputs: object) -> Iterator[None]:
     """Says how to pass labels where a loader yields them beside the inputs."""
     try:
         yield
     except (AdapterError, TypeError) as error:
+        remedy = ""
         if isinstance(inputs, tuple | list) and len(inputs) == 2:
-            raise type(error)(f"{error} {_PAIRS}") from error
+            remedy = _PAIRS
+        elif isinstance(inputs, Mapping):
+            named = (name for name in ("labels", "label") if name in inputs)
+            remedy = next((_LABELS.format(name) for name in named), "")
+        if remedy:
+            raise type(error)(f"{error} {remedy}") from error
         raise
 
 

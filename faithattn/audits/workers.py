@@ -15,6 +15,8 @@ from faithattn.errors import AuditError, reason_of
 
 # Processes wait for the slowest at the end; one that died closes its connection, which is noticed.
 _PATIENCE = timedelta(days=365)
+# At the beginning nobody has had anything to do: who is not there does not come.
+_MEETING = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -127,14 +129,32 @@ def workers_of(shard: tuple[int, int] | None, *, shared: bool) -> Workers:
     Raises:
         TypeError: If the shard is no pair of whole numbers.
         ValueError: If it is out of range.
+        LostProcessError: If not all processes of the group ask.
     """
     if shard is not None:
         return _shard(shard)
     if not (shared and dist.is_available() and dist.is_initialized()):
         return Workers()
+    _meet()
     # Its own group: of the backend that can exchange objects without a GPU, and that waits.
     group = dist.new_group(backend="gloo", timeout=_PATIENCE)
     return Workers(dist.get_rank(), dist.get_world_size(), group)
+
+
+def _meet() -> None:
+    """Waits until all processes of the group are there.
+
+    Raises:
+        LostProcessError: If some do not come.
+    """
+    try:
+        dist.destroy_process_group(dist.new_group(backend="gloo", timeout=_MEETING))
+    except RuntimeError as error:
+        raise LostProcessError(
+            "every process of the group must call audit(); got some that did not within "
+            f"{_MEETING.total_seconds() / 60:g} minutes. Call it in all of them, or work alone: "
+            "without out, or with shard=(0, 1)."
+        ) from error
 
 
 def _shard(shard: object) -> Workers:

@@ -8,11 +8,12 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from faithattn.cli.errors import CommandError
 from faithattn.cli.guards import check_threads, failing
 from faithattn.cli.limits import add_limits, check_limits, exceeded
 
@@ -41,9 +42,9 @@ examples:
   torchrun --nproc-per-node 4 -m faithattn audit my.models:load --data test.npz --out results/mine
   faithattn audit my.models:load --data test.npz --out results/part7 --shard 7/20
 
-exit status: 0 done, 1 failed on the way, 2 something wrong with the command, its model or its data,
-3 done and a limit of --fail-below or --fail-above is not met, 130 interrupted, 143 ended by a
-scheduler. After 1, 130 and 143 the same command goes on where it was.
+exit status: 0 done, 1 failed on the way or on every batch, 2 something wrong with the command, its
+model or its data, 3 done and a limit of --fail-below or --fail-above is not met, 130 interrupted,
+143 ended by a scheduler. After 1, 130 and 143 the same command goes on where it was.
 """
 _LESS_MEMORY = "Lower --batch-size, or n_permutations and n_adversaries."
 _OPTION = re.compile(r"(\w+)=(.*)")
@@ -164,10 +165,12 @@ def work(chosen: argparse.Namespace) -> int:
                 check_prepare(prepare)
                 prepare = prepare_of_yours(chosen.prepare, prepare)
             metrics = metrics_of(chosen.metrics)
-            check_limits(chosen, metrics)
+            view = _view(chosen)
+            several = view if isinstance(view, Mapping) and len(view) > 1 else ()
+            check_limits(chosen, metrics, several)
             options = {
                 "metrics": metrics,
-                "view": _view(chosen),
+                "view": view,
                 "removal": chosen.removal,
                 "seed": chosen.seed,
                 "out": chosen.out or _default_folder(chosen.model),
@@ -194,6 +197,7 @@ def work(chosen: argparse.Namespace) -> int:
             return 0
         with failing(1, OSError, AuditError, memory=_LESS_MEMORY):
             _finish(report)
+        _require_any(report)
         with failing(2, ValueError, memory=_LESS_MEMORY):
             return exceeded(report, chosen) if report.complete else 0
 
@@ -213,6 +217,17 @@ def _finish(report: Any) -> None:
     print(f"\nWritten to {report.folder}. Begin with {written[0]}.")
 
 
+def _require_any(report: Any) -> None:
+    """Ends the command where nothing at all could be measured: that is no result of an audit."""
+    reasons = [each.reason for each in report.failures if not each.metric]
+    if reasons and len(reasons) == report.provenance["batches"]:
+        raise CommandError(
+            f"MODEL must run on one batch at least; got {reasons[0].rstrip('.')} and the like for "
+            "every one. Call it in Python to see where, and run the same command again.",
+            status=1,
+        )
+
+
 def metrics_of(names: list[str] | None) -> dict[str, dict[str, Any]] | None:
     """Metrics and their options as they are typed.
 
@@ -225,6 +240,11 @@ def metrics_of(names: list[str] | None) -> dict[str, dict[str, Any]] | None:
     found: dict[str, dict[str, Any]] = {}
     for name in names:
         metric, _, rest = name.partition(":")
+        if metric in found:
+            raise ValueError(
+                f"metrics must be named once each; got {metric} twice. Write its options after "
+                "one colon, with commas between them."
+            )
         found[metric] = {}
         for part in filter(None, rest.split(",")):
             matched = _OPTION.fullmatch(part.strip())

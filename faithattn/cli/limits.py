@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 UNMET = 3
@@ -25,19 +25,25 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
         )  # fmt: skip
 
 
-def check_limits(chosen: argparse.Namespace, metrics: Iterable[str] | None) -> None:
-    """Raises where a limit cannot be met by any audit of these metrics, before one is run."""
-    from faithattn.audits.measuring.metrics import TESTS
+def check_limits(
+    chosen: argparse.Namespace, metrics: Iterable[str] | None, views: Iterable[str]
+) -> None:
+    """Raises where a limit is on nothing that an audit finds, before it is run.
 
-    asked = list(TESTS if metrics is None else metrics)
+    Args:
+        chosen: What was typed.
+        metrics: The metrics; None for the four tests.
+        views: Names of the views, where there are several.
+    """
+    from faithattn.audits.measuring.metrics import TESTS
+    from faithattn.audits.part import keyed
+
+    named = list(views) or [""]
+    asked = [keyed(metric, view) for metric in metrics or TESTS for view in named]
     for option, given in (("--fail-below", chosen.fail_below), ("--fail-above", chosen.fail_above)):
         for name, text in given:
             _number(option, text)
-            if name.partition("@")[0] not in asked:
-                raise ValueError(
-                    f"{option} must name a metric of the audit, one of {', '.join(asked)}; got "
-                    f"{name}. Look at its spelling."
-                )
+            _require_known(option, name, asked)
 
 
 def exceeded(report: Any, chosen: argparse.Namespace) -> int:
@@ -49,11 +55,7 @@ def exceeded(report: Any, chosen: argparse.Namespace) -> int:
     for below, given in ((True, chosen.fail_below), (False, chosen.fail_above)):
         for name, text in given:
             option = "--fail-below" if below else "--fail-above"
-            if name not in found:
-                raise ValueError(
-                    f"{option} must name a metric of the audit, one of {', '.join(found)}; got "
-                    f"{name}. Look at its spelling."
-                )
+            _require_known(option, name, found)
             overall = found[name].overall
             value = _number(option, text)
             end = overall.low if below else overall.high
@@ -65,6 +67,14 @@ def exceeded(report: Any, chosen: argparse.Namespace) -> int:
                     f"{overall.high:.3f}, must not be {'below' if below else 'above'} {value:g}.\n"
                 )
     return status
+
+
+def _require_known(option: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        raise ValueError(
+            f"{option} must name a metric of the audit, one of {', '.join(known)}; got "
+            f"{name}. Look at its spelling."
+        )
 
 
 def _number(option: str, text: str) -> float:

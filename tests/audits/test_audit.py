@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
+import os
+import re
+import tempfile
+import weakref
+from collections import UserDict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +25,9 @@ from faithattn import (
     AttentionView,
     AuditError,
     Batch,
+    Question,
     Report,
+    Score,
     adversarial_attention,
     audit,
     faithfulness_violation,
@@ -27,9 +36,18 @@ from faithattn import (
     merge,
     permutation_test,
 )
+from faithattn.audits.comparing import Change
 from faithattn.paper.models import TextClassifier
 from faithattn.paper.training import build
 from faithattn.results.shares import share_interval
+from faithattn.statistics import (
+    benjamini_hochberg,
+    compare_means,
+    describe,
+    mean_pvalue,
+    minimum_detectable_effect,
+    null_band,
+)
 
 FOUR = ("gradient_correlation", "loo_correlation", "permutation_test", "adversarial_attention")
 SEED = 5
@@ -190,6 +208,32 @@ def test_a_batch_that_fails_is_recorded_or_raised(model: TextClassifier, tmp_pat
     )
 
 
+class Flaky:
+    """Why a metric fails on the second batch; empty where it does not."""
+
+    reason = "odd"
+
+
+def flaky(question: Question) -> Tensor:
+    if Flaky.reason and int(question.instances[0]) == 3:
+        raise ArithmeticError(Flaky.reason)
+    return question.scores.sum(-1)
+
+
+def test_a_recorded_failure_of_a_metric_is_raised_or_mended(
+    model: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where errors are to be raised, what was recorded is tried again."""
+    asked = {"metrics": [Score("flaky", "sums", True, compute=flaky)], "out": tmp_path}
+    assert audit(model, texts(), on_error="record", **asked).evidence[0].failed == 3
+    with pytest.raises(ArithmeticError, match="odd"):
+        audit(model, texts(), **asked)
+    monkeypatch.setattr(Flaky, "reason", "")
+    assert audit(model, texts(), on_error="record", **asked).failures  # nothing was asked again
+    mended = audit(model, texts(), **asked)
+    assert not mended.failures and mended.evidence[0].overall.undefined == 0
+
+
 def test_shards_share_a_folder(model: TextClassifier, tmp_path: Path) -> None:
     batches, whole = texts(5), audit(model, texts(5))
     first = audit(model, batches, out=tmp_path, shard=(0, 2))
@@ -219,6 +263,8 @@ def test_wrong_shards(shard: Any, error: type[Exception], said: str, model: Text
     [
         ([], ValueError, "at least one batch"),
         (torch.ones(2, 3), TypeError, "iterable of batches"),
+        (np.ones((2, 3)), TypeError, "got ndarray. If it is one batch, put it into a list"),
+        (UserDict(ids=torch.ones(2, 3)), TypeError, "got UserDict. If it is one batch"),
         ([object()], (TypeError, ValueError), "batch"),
         ([torch.ones(0, 4, dtype=torch.long)], ValueError, "none in batch 0"),
         ([Batch(torch.ones(2, 4, dtype=torch.long), labels=[1])], ValueError, "labels must have"),
@@ -251,6 +297,15 @@ def test_what_is_known_about_instances(model: TextClassifier) -> None:
     assert list(instance.tokens) == [f"w{i}" for i in ids.tolist() if i > 3]
     assert sum(instance.scores["attention"]) == pytest.approx(1, abs=1e-6)
     assert instance.values["label"] == 1
+
+
+def test_batches_may_come_in_inference_mode(model: TextClassifier) -> None:
+    expected = columns(audit(model, texts(), metrics=["gradient_correlation"]))
+    with torch.inference_mode():
+        given = (each for each in [None] for each in texts())
+        report = audit(model, given, metrics=["gradient_correlation"])
+        assert torch.is_inference_mode_enabled()
+    assert columns(report) == expected
 
 
 def test_prepare_makes_batches(model: TextClassifier) -> None:
@@ -309,6 +364,99 @@ def test_two_reports_are_compared(model: TextClassifier) -> None:
         )
 
 
+def test_other_instances_of_the_same_data_are_no_pairs(
+    model: TextClassifier, tmp_path: Path
+) -> None:
+    """Shards have seen all data, and unfinished audits nobody knows which."""
+
+    def ending(batches: list[Tensor]) -> Iterator[Tensor]:
+        yield from batches
+        raise OSError("gone")
+
+    asked = {"metrics": ["permutation_test"]}
+    shards = [
+        audit(model, texts(), out=tmp_path / str(shard), shard=(shard, 2), **asked)
+        for shard in range(2)
+    ]
+    for name, batches in (("some", texts(2)), ("reversed", texts(2)[::-1])):
+        with pytest.raises(OSError, match="gone"):
+            audit(model, ending(batches), out=tmp_path / name, **asked)
+    some, other = (Report.open(tmp_path / name) for name in ("some", "reversed"))
+    assert not shards[0].compare(shards[1]).paired
+    assert not shards[0].compare(audit(model, texts(), **asked)).paired
+    assert not some.compare(other).paired and not some.compare(shards[0]).paired
+    assert shards[0].compare(Report.open(tmp_path / "0")).paired
+
+
+def test_clusters_count_where_others_are_compared(model: TextClassifier) -> None:
+    asked = {"metrics": ["permutation_test"]}
+    grouped, alone = (
+        audit(model, [Batch(each, clusters=named) for each in texts(8)], **asked)
+        for named in ([0, 0, 1], None)
+    )
+    single = audit(model, texts(9), **asked)
+    values = [each.column("permutation_test.median_tvd") for each in (single, grouped)]
+    expected = compare_means(*values, paired=False, clusters=(None, grouped.clusters))
+    assert grouped.compare(single).changes[0].difference == expected
+    assert alone.compare(single).changes[0].difference != expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "larger", "direction"),
+    [
+        (0.1, 0.2, True, "more faithful"),
+        (0.1, 0.2, False, "less faithful"),
+        (-0.2, -0.1, True, "less faithful"),
+        (-0.2, -0.1, False, "more faithful"),
+        (-0.1, 0.1, True, "no difference shown"),
+        (0.0, 0.0, True, "no difference shown"),
+        (math.nan, math.nan, True, "no difference shown"),
+    ],
+)
+def test_the_interval_of_a_change_points(
+    low: float, high: float, larger: bool, direction: str
+) -> None:
+    difference = compare_means([1.0, 2.0], [1.0, 2.0], paired=True)
+    change = Change("m", "", "numbers", larger, replace(difference, low=low, high=high), 1.0)
+    assert change.direction == direction
+
+
+def test_statistics_are_those_of_whole_clusters(model: TextClassifier) -> None:
+    """Some instances share one; the last has none, and no number either."""
+    batches = [
+        Batch(each, clusters=[number // 2, number // 2, 100 + number], labels=[0, 1, 1])
+        for number, each in enumerate(texts(8))
+    ]
+    batches.append(Batch(torch.tensor([[2, 5, 3]])))  # of one word: undefined
+    report = audit(model, batches, metrics=["gradient_correlation", "loo_correlation"])
+    tau, clusters = report.evidence[1], report.clusters
+    values = np.asarray(report.column("loo_correlation.statistic"))
+    pvalues = np.asarray(report.column("loo_correlation.pvalue"))
+    assert str(tau.overall) == str(describe(values, pvalues, clusters=clusters))
+    assert tau.pvalue == mean_pvalue(values, 0.0, clusters=clusters)
+    assert tau.detectable == minimum_detectable_effect(values, clusters=clusters)
+    agreement = np.asarray(report.column("gradient_loo.statistic"))
+    assert str(tau.ceiling) == str(describe(agreement, clusters=clusters))
+    random = np.asarray(report.column("loo_correlation.random"))
+    assert str(tau.controls["random"]) == str(describe(random, clusters=clusters))
+    ones = np.asarray(report.column("label")) == 1
+    expected = describe(values[ones], pvalues[ones], clusters=clusters[ones])
+    assert str(tau.groups["label"]["1"]) == str(expected)
+    assert tau.significant == benjamini_hochberg(pvalues)[0].sum()
+    assert tau.null == null_band(np.asarray(report.column("length"))[~np.isnan(values)])
+    assert describe(values, pvalues).low != tau.overall.low
+
+
+def test_instances_of_an_audit_that_is_not_finished(model: TextClassifier, tmp_path: Path) -> None:
+    """Batches 1 and 3 of four, of three instances each."""
+    report = audit(model, texts(), out=tmp_path, shard=(1, 2))
+    whole = audit(model, texts())
+    assert str(report.instances([4, 9, 11])) == str(whole.instances([4, 9, 11]))  # nan is nan
+    assert "<html" in report.html()
+    with pytest.raises(ValueError, match="ids of instances that were measured; got 2"):
+        report.instances([2])
+
+
 def test_nothing_about_the_model_changes(model: TextClassifier) -> None:
     train = in_training(model)
     before = {name: value.clone() for name, value in train.state_dict().items()}
@@ -352,6 +500,54 @@ def test_a_loader_of_pairs_is_told_of_prepare() -> None:
         prepare=lambda pair: Batch(pair[0], labels=pair[1]),
     )
     assert report.column("label").tolist() == [0, 1] * 3
+
+
+def test_a_loader_of_mappings_is_told_of_prepare() -> None:
+    given = [{"ids": each, "label": torch.tensor([0, 1, 0])} for each in texts(2)]
+    told = (
+        "Where the model takes no label, pass prepare=lambda batch: Batch({name: value for name, "
+        "value in batch.items() if name != 'label'}, labels=batch['label'])."
+    )
+    with pytest.raises(AdapterError, match=re.escape(told)):
+        audit(Reader(), given, metrics=["permutation_test"])
+    prepare = eval(told.partition("prepare=")[2].rstrip("."))  # as it is told
+    report = audit(Reader(), given, metrics=["permutation_test"], prepare=prepare)
+    assert report.column("label").tolist() == [0, 1, 0] * 2
+
+
+def test_an_audit_without_a_folder_leaves_nothing(
+    model: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And waits for no disk."""
+
+    def waits(_: int) -> None:
+        raise AssertionError("fsync")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "fsync", waits)
+    report = audit(model, texts(1), metrics=["permutation_test"])
+    assert [*tmp_path.iterdir()] == [report.folder]
+    del report
+    gc.collect()
+    assert not [*tmp_path.iterdir()]
+    with pytest.raises(ValueError, match="at least one batch"):
+        audit(model, [], metrics=["permutation_test"])
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_leaves_the_folder_to_its_parent(model: TextClassifier) -> None:
+    report = audit(model, texts(1), metrics=["permutation_test"])
+    pid = os.fork()
+    if pid == 0:
+        weakref.finalize._exitfunc()  # type: ignore[attr-defined]  # as at the end of Python
+        os._exit(0)
+    os.waitpid(pid, 0)
+    folder = report.folder
+    assert folder.is_dir()
+    del report
+    gc.collect()
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,11 @@ KEPT = "All is kept."
 Work = Callable[[Workers], Any]
 
 
-def outcomes(work: Work, folder: Path, count: int = 2) -> list[str]:
-    """What a function ends with in each of several processes of a group; empty if one died."""
+def outcomes(work: Work, folder: Path, count: int = 2, absent: int = 0) -> list[str]:
+    """What a function ends with in each of several processes of a group; empty if one died.
+
+    The last ``absent`` of them meet the others and do nothing more.
+    """
     pids = []
     for rank in range(count):
         pid = os.fork()
@@ -36,7 +39,7 @@ def outcomes(work: Work, folder: Path, count: int = 2) -> list[str]:
                     world_size=count,
                     timeout=timedelta(seconds=60),
                 )
-                said = str(work(workers_of(None, shared=True)))
+                said = str(work(workers_of(None, shared=rank < count - absent)))
             except BaseException as error:  # whatever it is, it is the outcome
                 said = f"{type(error).__name__}: {error}"
             (folder / f"{rank}.txt").write_text(said, encoding="utf-8")
@@ -45,7 +48,8 @@ def outcomes(work: Work, folder: Path, count: int = 2) -> list[str]:
     for pid in pids:
         os.waitpid(pid, 0)
     paths = [folder / f"{rank}.txt" for rank in range(count)]
-    return [path.read_text(encoding="utf-8") if path.exists() else "" for path in paths]
+    said = [path.read_text(encoding="utf-8") if path.exists() else "" for path in paths]
+    return said[: count - absent]
 
 
 def test_they_deal_the_batches(tmp_path: Path) -> None:
@@ -112,6 +116,14 @@ def test_a_process_may_work_alone_within_a_group(tmp_path: Path) -> None:
 
     alone = Workers()
     assert outcomes(work, tmp_path) == [str((alone, alone)), "waits for nobody"]
+
+
+def test_one_that_waits_in_vain_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where only the first process audits, into a folder."""
+    monkeypatch.setattr("faithattn.audits.workers._MEETING", timedelta(seconds=0.6))
+    said = "LostProcessError: every process of the group must call audit(); got some that did not"
+    (one,) = outcomes(lambda workers: workers, tmp_path, count=2, absent=1)
+    assert one.startswith(f"{said} within 0.01 minutes.")
 
 
 def test_alone_there_is_nobody_to_tell() -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from torch import Tensor
-
+from faithattn.audits.measuring.described import described
 from faithattn.audits.measuring.metrics import FLOAT, METRICS, TESTS, Fields
 from faithattn.metrics.scores.question import Score
 from faithattn.metrics.scores.table import SCORES
@@ -141,33 +137,3 @@ def _options(name: str, given: Mapping[str, Any], removal: Any) -> dict[str, Any
     options.update(given)
     metric.check(**options)
     return options
-
-
-def described(value: Any) -> Any:
-    """An option as JSON holds it: what is code by its name, and a digest of its source."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if hasattr(value, "__index__") and not isinstance(value, Tensor):
-        return operator.index(value)  # a whole number of NumPy's
-    if isinstance(value, Mapping):
-        return {str(name): described(each) for name, each in value.items()}
-    if isinstance(value, Tensor):
-        return value.tolist()
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"kind": type(value).__qualname__, **described(asdict(value))}
-    if callable(value):
-        return _code(value)
-    if isinstance(value, Sequence):
-        return [described(each) for each in value]
-    return str(value)
-
-
-def _code(function: Any) -> dict[str, Any]:
-    """A function by module, name and source; None where the source is not at hand."""
-    plain = inspect.unwrap(function)
-    named = plain if hasattr(plain, "__qualname__") else type(plain)
-    try:
-        source = hashlib.sha256(inspect.getsource(named).encode()).hexdigest()
-    except (OSError, TypeError):
-        source = None
-    return {"name": f"{named.__module__}.{named.__qualname__}", "source": source}

@@ -24,8 +24,8 @@ def labels_of(labels: Tensor | Sequence[int] | None, size: int) -> NDArray[np.in
 def clusters_of(clusters: Tensor | Sequence[Any] | None, size: int) -> NDArray[np.int64]:
     """A number for each cluster ``(B,)``; -1 where they are unknown.
 
-    Whole numbers from 0 are themselves. A name gets one that depends on it
-    alone, so that batches need not know of each other.
+    Whole numbers from 0 are themselves, as far as int64 goes. A name or another number gets one
+    that depends on it alone, so that batches need not know of each other.
     """
     return _numbers("clusters", clusters, size, names=True)
 
@@ -35,7 +35,8 @@ def _numbers(name: str, values: Any, size: int, *, names: bool) -> NDArray[np.in
         return np.full(size, UNKNOWN, dtype=np.int64)
     listed = values.tolist() if isinstance(values, Tensor | np.ndarray) else values
     if isinstance(listed, str) or not isinstance(listed, Sequence) or len(listed) != size:
-        got = len(listed) if isinstance(listed, Sequence) else type(values).__name__
+        listing = isinstance(listed, Sequence) and not isinstance(listed, str)
+        got = len(listed) if listing else type(values).__name__
         raise ValueError(
             f"{name} must hold one value for each of the {size} instances; got {got}. "
             "Take them from the same rows as the inputs."
@@ -46,7 +47,10 @@ def _numbers(name: str, values: Any, size: int, *, names: bool) -> NDArray[np.in
 def _number(name: str, value: object, names: bool) -> int:
     if not isinstance(value, bool) and hasattr(value, "__index__"):
         number = operator.index(value)
-        return number if number >= 0 or not names else _hashed(str(number))
+        if names and not 0 <= number < 2**63:
+            return _hashed(str(number))
+        if -(2**63) <= number < 2**63:
+            return number
     if names and isinstance(value, str):
         return _hashed(value)
     raise TypeError(

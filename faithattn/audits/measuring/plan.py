@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from faithattn.adapters.view import AttentionView, Choice, check_view
-from faithattn.audits.measuring.asked import Asked, Metrics, asked_of, described
+from faithattn.audits.measuring.asked import Asked, Metrics, asked_of
+from faithattn.audits.measuring.described import described
 from faithattn.audits.measuring.metrics import CEILING, FLOAT, INT, METRICS
 from faithattn.audits.measuring.scores import SIGNED
 from faithattn.audits.measuring.shared import Needs

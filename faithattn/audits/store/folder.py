@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -87,8 +87,13 @@ class Store:
             )
         return cls(root, manifest)
 
-    def holds(self, index: int, digest: str) -> bool:
+    def holds(self, index: int, digest: str, *, whole: bool = False) -> bool:
         """Whether a batch is finished; one whose file is damaged is not.
+
+        Args:
+            index: Number of the batch.
+            digest: Digest of its inputs.
+            whole: Whether one in which a metric failed is not, either.
 
         Raises:
             AuditError: If the batch had other content when it was measured.
@@ -104,7 +109,7 @@ class Store:
                 f"{index} than before. Load them with shuffle=False and nothing random, or give "
                 "another folder."
             )
-        return about is not None
+        return about is not None and not (whole and about.failures)
 
     def write(self, index: int, part: Part, *, first: int, digest: str) -> None:
         """Keeps what a batch left; once this returns, only the disk can lose it.
@@ -119,7 +124,7 @@ class Store:
             ValueError: If the part has other columns, or rows of another number.
             AuditError: If the folder cannot be written to.
         """
-        with saving(self.folder):
+        with saving(self.folder), self._outdating():
             self._batches.save(part, self._temporary(), batch=index, first=first, digest=digest)
 
     def fail(self, index: int, *, first: int, size: int, digest: str, reason: str) -> None:
@@ -129,8 +134,16 @@ class Store:
             AuditError: If the folder cannot be written to.
         """
         failure = {"batch": index, "first": first, "size": size, "digest": digest, "reason": reason}
-        with saving(self.folder):
+        with saving(self.folder), self._outdating():
             self._batches.save_failure(failure, self._temporary())
+
+    @contextmanager
+    def _outdating(self) -> Iterator[None]:
+        """Lets columns be written again that were before: killed in between, or by others."""
+        index = self.folder / COLUMNS / files.INDEX
+        index.unlink(missing_ok=True)
+        yield
+        index.unlink(missing_ok=True)
 
     def copy(self, index: int, source: Store) -> None:
         """Keeps what a batch left in another folder, or why it failed there.

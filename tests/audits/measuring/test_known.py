@@ -50,6 +50,9 @@ def test_the_number_of_a_cluster_depends_on_its_name_alone() -> None:
     assert clusters_of(["\ud800", ""], 2).min() >= 0  # names as data hold them
     assert clusters_of([-1], 1)[0] >= 0  # a name of the user's, not an unknown one
     assert clusters_of(["5"], 1)[0] != 5
+    assert clusters_of([2**63 - 1], 1)[0] == 2**63 - 1
+    first, second = clusters_of([2**63, 2**64], 2)  # numbers of 64 bits, such as hashes
+    assert first != second and min(first, second) >= 0
 
 
 @pytest.mark.parametrize("kind", ["row", "mask"])

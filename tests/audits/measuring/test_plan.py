@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -179,10 +180,65 @@ def test_the_manifest_holds_all_that_numbers_depend_on() -> None:
     }
 
 
-def test_the_manifest_tells_scores_by_their_code() -> None:
-    def told(score: Score) -> dict[str, Any]:
-        return Plan.of([score]).to_dict()["metrics"]["largest"]["score"]
+def told(score: Score) -> dict[str, Any]:
+    values: dict[str, Any] = Plan.of([score]).to_dict()["metrics"]["largest"]["score"]
+    json.dumps(values, allow_nan=False)
+    return values
 
+
+class Scaled:
+    """A function that knows a number."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor, self.lock, self._calls = factor, object(), 0
+
+    def __call__(self, question: Question) -> Tensor:
+        return largest(question) * self.factor
+
+    def method(self, question: Question) -> Tensor:
+        return self(question)
+
+
+def scaled(question: Question, factor: Any = 1.0, by: Any = largest) -> Tensor:
+    return by(question) * factor
+
+
+def closed(factor: Any) -> Any:
+    def inner(question: Question) -> Tensor:
+        return inner(question) if factor is None else largest(question) * factor
+
+    return inner
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        closed,
+        Scaled,
+        lambda factor: Scaled(factor).method,
+        lambda factor: partial(scaled, factor=factor),
+        lambda factor: partial(partial(scaled), by=closed(factor)),
+        lambda factor: closed(torch.tensor([factor], dtype=torch.bfloat16)),
+        lambda factor: closed(np.array([factor])),
+        lambda factor: closed({"factors": [factor, {"b", "a", "c"}]}),
+    ],
+)
+def test_the_manifest_tells_scores_by_what_they_were_made_with(make: Any) -> None:
+    """Where one source does another thing: a resumed audit must not mix them."""
+    one, other = (told(replace(LARGEST, compute=make(factor))) for factor in (1.0, 2.0))
+    assert one != other and one["source"] == other["source"]
+    assert told(replace(LARGEST, compute=make(1.0))) == one  # no addresses in it
+
+
+def test_the_manifest_tells_scores_by_their_defaults() -> None:
+    def other(question: Question, factor: float = 1.0, by: Any = smallest) -> Tensor:
+        return scaled(question, factor, by)
+
+    found = told(replace(LARGEST, compute=other))["made_with"]
+    assert found["factor"] == 1.0 and found["by"] == told(replace(LARGEST, compute=smallest))
+
+
+def test_the_manifest_tells_scores_by_their_code() -> None:
     one, other = told(LARGEST), told(replace(LARGEST, compute=smallest))
     assert one["name"].endswith("test_plan.largest") and one["source"] != other["source"]
     assert len(one["source"]) == 64 and told(LARGEST) == one

@@ -128,6 +128,16 @@ def test_a_damaged_record_of_a_failure_is_named_or_overwritten(tmp_path: Path) -
         assert store.failures()[0].reason == "again"
 
 
+def test_what_fails_again_outdates_the_columns(tmp_path: Path) -> None:
+    with Store.begin(tmp_path, MANIFEST) as store:
+        for reason in ("odd", "even"):
+            store.fail(0, first=0, size=1, digest=digest(0), reason=reason)
+            store.end(1, 1, "of all")
+            assert not store.is_finished
+            store.finish()
+            assert store.is_finished and store.failures()[0].reason == reason
+
+
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
