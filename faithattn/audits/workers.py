@@ -14,6 +14,7 @@ from faithattn._checks import require_count
 from faithattn.errors import AuditError, reason_of
 
 # Processes wait for the slowest at the end; one that died closes its connection, which is noticed.
+_groups: list[tuple[Any, Any]] = []
 _PATIENCE = timedelta(days=365)
 # At the beginning nobody has had anything to do: who is not there does not come.
 _MEETING = timedelta(minutes=30)
@@ -136,9 +137,18 @@ def workers_of(shard: tuple[int, int] | None, *, shared: bool) -> Workers:
     if not (shared and dist.is_available() and dist.is_initialized()):
         return Workers()
     _meet()
-    # Its own group: of the backend that can exchange objects without a GPU, and that waits.
-    group = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    return Workers(dist.get_rank(), dist.get_world_size(), group)
+    return Workers(dist.get_rank(), dist.get_world_size(), _own_group())
+
+
+def _own_group() -> Any:
+    """A group of the backend that can exchange objects without a GPU, and that waits.
+
+    One for all audits within a group of PyTorch: an audit an epoch must not pile them up.
+    """
+    world = dist.group.WORLD
+    if not _groups or _groups[0][0] is not world:
+        _groups[:] = [(world, dist.new_group(backend="gloo", timeout=_PATIENCE))]
+    return _groups[0][1]
 
 
 def _meet() -> None:

@@ -132,3 +132,13 @@ def test_alone_there_is_nobody_to_tell() -> None:
     with pytest.raises(AuditError, match="as it was"), workers.together(KEPT):
         workers.agree("batches", "any", "")
         raise AuditError("as it was")
+
+
+def test_audits_of_a_group_share_one_of_their_own(tmp_path: Path) -> None:
+    def work(workers: Workers) -> Any:
+        again = workers_of(None, shared=True)
+        with again.together(KEPT):
+            again.agree("batches", "the same", "Mend it.")
+        return again.group is workers.group
+
+    assert outcomes(work, tmp_path) == ["True", "True"]
