@@ -326,6 +326,7 @@ def test_every_example_is_run_here() -> None:
     tested = {
         "adversary_geometry.py",
         "compare_explanations.py",
+        "during_training.py",
         "erase_attention.py",
         "exact_adversaries.py",
         "explanation_vectors.py",

@@ -14,10 +14,11 @@ from faithattn._checks import require_count
 from faithattn.errors import AuditError, reason_of
 
 # Processes wait for the slowest at the end; one that died closes its connection, which is noticed.
-_groups: list[tuple[Any, Any]] = []
 _PATIENCE = timedelta(days=365)
 # At the beginning nobody has had anything to do: who is not there does not come.
 _MEETING = timedelta(minutes=30)
+# The group of PyTorch that was there last, and that of the audits within it.
+_groups: list[tuple[Any, Any]] = []
 
 
 @dataclass(frozen=True)
