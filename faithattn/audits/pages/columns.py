@@ -121,7 +121,7 @@ def _band(name: str, counts: NDArray[np.int64], defined: int) -> tuple[float, fl
     high = int(parsed[2]) if parsed[2] else (len(counts) if open_end else low)
     lengths = np.arange(len(counts))
     for last in (high, high - 1):  # whichever end the range is open at, the count decides
-        chosen = (lengths >= max(low, 2)) & (lengths <= last) & (counts > 0)
+        chosen = (lengths >= low) & (lengths <= last) & (counts > 0)
         if int(counts[chosen].sum()) == defined:
             return null_band(np.repeat(lengths[chosen], counts[chosen]))
     return None
