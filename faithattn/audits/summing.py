@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from faithattn.audits.evidence import Evidence
 from faithattn.audits.headlines import Headline
 from faithattn.audits.part import keyed
+from faithattn.audits.shares import share_of
 from faithattn.audits.verdicts.reach import reach
-from faithattn.results.shares import share_interval
 from faithattn.statistics import (
     ATTENTION_BINS,
     Statistics,
@@ -133,12 +132,9 @@ def _describe(
     *,
     share: bool,
 ) -> Statistics:
-    """Statistics of one group; a share of instances that are on their own has Wilson's interval."""
-    found = describe(values, pvalues, clusters=clusters)
-    if not share or clusters is not None:
-        return found
-    low, high = share_interval(torch.from_numpy(np.array(values)))
-    return replace(found, low=low, high=high)
+    """Statistics of one group."""
+    summed = share_of if share else describe
+    return summed(values, pvalues, clusters=clusters)
 
 
 def _further(

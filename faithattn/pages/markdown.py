@@ -54,7 +54,7 @@ def _part(part: Part, level: int, figures: str | None) -> str:
         return _chart(part, figures)
     if isinstance(part, Callout):
         kind = f": *{text(part.kind)}*" if part.kind != "note" else ""
-        rule = f"\n\nRule: {text(part.rule)}" if part.rule else ""
+        rule = f"\n\n{text(part.rule)}" if part.rule else ""
         return f"**{text(part.title)}**{kind}. {text(part.text)}{rule}"
     if isinstance(part, Explorer):
         return _explorer(part)

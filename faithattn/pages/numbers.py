@@ -48,6 +48,24 @@ def interval(low: float, high: float, digits: int = 3) -> str:
     return f"{number(low, digits)} to {number(high, digits)}"
 
 
+def digits_of(low: float, high: float, least: int = 3) -> int:
+    """Digits behind the point that tell two ends of an interval apart, six at most.
+
+    Args:
+        low: Its lower end.
+        high: Its upper end.
+        least: Digits in any case.
+
+    Examples:
+        >>> digits_of(0.1, 0.25), digits_of(0.00102, 0.00149), digits_of(0.2, 0.2)
+        (3, 5, 3)
+    """
+    width = abs(high - low)
+    if not 0 < width < math.inf:
+        return least
+    return min(max(least, 1 - math.floor(math.log10(width))), max(least, 6))
+
+
 def count(value: int | None) -> str:
     """A whole number.
 

@@ -68,7 +68,7 @@ def _part(part: Part, width: int, depth: int) -> Iterator[str]:
     elif isinstance(part, Callout):
         kind = "" if part.kind == "note" else f": {part.kind.upper()}"
         lines = [*_lines(part.title + kind, width), *_lines(part.text, width, "  ")]
-        yield "\n".join([*lines, *(_lines(f"Rule: {part.rule}", width, "  ") if part.rule else ())])
+        yield "\n".join([*lines, *(_lines(part.rule, width, "  ") if part.rule else ())])
     elif isinstance(part, Explorer):
         for specimen in part.specimens[:_INSTANCES]:
             lines = [*_lines(specimen.title, width), *_lines(specimen.text, width, "  ")]

@@ -119,7 +119,8 @@ def _pairs(a: Values, b: Values, clusters: Clusters | None, confidence: float) -
             f"b must have a partner for each of the values of a; got {len(a)} and {len(b)}. "
             "Pass paired=False for different instances."
         )
-    apart = a - b
+    with np.errstate(invalid="ignore"):  # two infinite values do not differ by a number
+        apart = a - b
     kept = apart[~np.isnan(apart)]
     samples = [sample_of(apart, clusters)]
     low, high = bootstrap.interval(samples, confidence)
@@ -146,15 +147,15 @@ def _sets(a: Values, b: Values, clusters: Any, confidence: float) -> Difference:
     samples = [sample_of(a, of_a), sample_of(b, of_b)]
     first, second = a[~np.isnan(a)], b[~np.isnan(b)]
     there = min(len(first), len(second)) > 0
-    mean = float(first.mean() - second.mean()) if there else math.nan
+    with np.errstate(invalid="ignore"):
+        mean = float(first.mean() - second.mean()) if there else math.nan
     low, high = bootstrap.interval(samples, confidence)
-    centred = np.concatenate([first - first.mean(), second - second.mean()]) if there else first
     return Difference(
         mean=mean,
         low=low,
         high=high,
         pvalue=studentised(samples, 0.0),
-        effect=_standardised(centred, len(centred) - 2, mean) if there else math.nan,
+        effect=_between(first, second, mean),
         superiority=_superiority(first, second) if there else math.nan,
         n=len(first) + len(second),
         undefined=len(a) + len(b) - len(first) - len(second),
@@ -162,9 +163,19 @@ def _sets(a: Values, b: Values, clusters: Any, confidence: float) -> Difference:
     )
 
 
+def _between(a: Values, b: Values, mean: float) -> float:
+    """A difference of means in standard deviations within both sets."""
+    if not math.isfinite(mean):
+        return math.nan
+    centred = np.concatenate([a - a.mean(), b - b.mean()])
+    return _standardised(centred, len(centred) - 2, mean)
+
+
 def _standardised(values: Values, freedom: int, mean: float | None = None) -> float:
     """A mean in standard deviations, less the bias of few values (Hedges' exact factor)."""
-    if freedom < 2 or np.ptp(values) <= 1e-12 * np.abs(values).max():
+    if freedom < 2 or not np.isfinite(values).all():
+        return math.nan
+    if np.ptp(values) <= 1e-12 * np.abs(values).max():
         return math.nan
     centre = float(values.mean()) if mean is None else mean
     deviation = math.sqrt(float(((values - values.mean()) ** 2).sum()) / freedom)

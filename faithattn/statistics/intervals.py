@@ -35,9 +35,9 @@ def mean_interval(
 
     Returns:
         Lower and upper end, in the unit of the values. Both are nan where
-        fewer than two values, or clusters, are defined; where nothing varies
-        they are the smallest and the largest value, which says nothing of
-        what other instances would give.
+        fewer than two values, or clusters, are defined, and where one is
+        infinite; where nothing varies they are the smallest and the largest
+        value, which says nothing of what other instances would give.
 
     Raises:
         ValueError: If shapes do not match or ``confidence`` is not between 0 and 1.
@@ -77,7 +77,7 @@ def mean_bound(
         confidence: Share of samples whose bound shall hold, above .5.
 
     Returns:
-        The bound, in the unit of the values; nan where there are fewer than two.
+        The bound, in the unit of the values; nan where the interval is.
 
     Raises:
         ValueError: If shapes do not match, ``confidence`` is not between .5

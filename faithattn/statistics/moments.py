@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
+from numpy.typing import NDArray
+
+Quantiles = TypeVar("Quantiles", float, NDArray[np.float64])
 
 
 def cornish_fisher(
-    normal: float, skewness: float, kurtosis: float, fifth: float = 0.0, sixth: float = 0.0
-) -> float:
-    """A quantile in standard deviations, from the normal one and the standardised cumulants.
+    normal: Quantiles, skewness: float, kurtosis: float, fifth: float = 0.0, sixth: float = 0.0
+) -> Quantiles:
+    """Quantiles in standard deviations, from the normal ones and the standardised cumulants.
 
     Of cumulants 3 to 6 of a sum of n terms, the orders 1/sqrt(n) to 1/n**2,
     the last only as far as even cumulants go.
@@ -28,7 +33,7 @@ def cornish_fisher(
         z * (z2 * z2 - 10 * z2 + 15) * sixth / 720
         - z * (3 * z2 * z2 - 24 * z2 + 29) * kurtosis**2 / 384
     )
-    return float(z + first + second + third + fourth)
+    return z + first + second + third + fourth
 
 
 def cumulants_of_mean(deviations: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import optimize, special
 
 from faithattn._checks import require_count
+from faithattn.statistics import bootstrap
 from faithattn.statistics.pvalues import SIGNIFICANCE
 from faithattn.statistics.values import Clusters, Numbers, as_values, require_share, sample_of
 
@@ -83,7 +84,9 @@ def _error(
     """Standard error of the mean and its degrees of freedom."""
     if values is not None and spread is None and n is None:
         sample = sample_of(as_values("values", values), clusters)
-        return (sample.spread if len(sample) > 1 else math.nan), len(sample) - 1
+        if not bootstrap.is_defined([sample]):
+            return math.nan, math.nan
+        return sample.spread, len(sample) - 1
     if values is not None or spread is None or n is None or clusters is not None:
         raise ValueError(
             "values must be given alone or with clusters, or spread and n in their place; got "

@@ -43,8 +43,8 @@ def mean_pvalue(
 
     Returns:
         The p-value, 0 to 1; nan where fewer than two values, or clusters, are
-        defined. Where nothing varies: 1 if the values are ``against``, else that of
-        the sign test, 2 ** (1 - N).
+        defined, or one is infinite. Where nothing varies: 1 if the values are
+        ``against``, else that of the sign test, 2 ** (1 - N).
 
     References:
         Hall (1992), "On the removal of skewness by transformation".
@@ -58,12 +58,12 @@ def mean_pvalue(
 
 def studentised(samples: Sequence[Sample], against: float) -> float:
     """The p-value of one mean, or of the difference of two."""
-    count = min(len(sample) for sample in samples)
-    if count < 2:
+    if not bootstrap.is_defined(samples):
         return math.nan
     away = bootstrap.difference(samples) - against
     if bootstrap.is_constant(samples):
         size = max(abs(sample.mean) for sample in samples) + abs(against)
+        count = min(len(sample) for sample in samples)
         return 1.0 if abs(away) <= 1e-12 * size else 2.0 ** (1 - count)
     skewness = bootstrap.cumulants(samples)[1]
     statistic = away / bootstrap.standard_error(samples)

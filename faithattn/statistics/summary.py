@@ -124,8 +124,9 @@ def describe(
         nan = math.nan
         return Statistics(len(values), len(values), nan, nan, nan, nan, nan, nan, nan, share)
     share = None if pvalues is None else _share(pvalues[defined])
-    q25, median, q75 = (float(value) for value in np.quantile(kept, [0.25, 0.5, 0.75]))
-    std = float(kept.std(ddof=1)) if len(kept) > 1 else math.nan
+    with np.errstate(invalid="ignore"):  # infinite values have no spread
+        q25, median, q75 = (float(value) for value in np.quantile(kept, [0.25, 0.5, 0.75]))
+        std = float(kept.std(ddof=1)) if len(kept) > 1 else math.nan
     low, high = mean_interval(values, clusters=clusters)
     undefined = len(values) - len(kept)
     mean = float(kept.mean())

@@ -46,6 +46,17 @@ class Baseline:
         Raises:
             OSError: If it cannot be written; a file that was there stays as it was.
         """
+        __tracebackhide__ = True
+        try:
+            self._replace(path)
+        except OSError as error:
+            raise type(error)(
+                error.errno,
+                f"path must be one where a file can be written; got {path} ({error.strerror}). "
+                "Choose another folder for baselines.",
+            ) from error
+
+    def _replace(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:

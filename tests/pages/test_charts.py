@@ -93,6 +93,13 @@ def test_everything_of_a_row_lies_where_its_number_does() -> None:
     assert root.find(f"{SPACE}title") is not None and root.find(f"{SPACE}desc") is not None
 
 
+def test_no_mark_hides_a_mean() -> None:
+    row = Row("a", mean=0.001, interval=(0.0, 0.002), marks={"uniform": 0.0, "random": 0.001})
+    kinds = [each.get("class") for each in drawn(row_chart("x", "X", "", [row], Style("a"))).iter()]
+    first = kinds.index("mean")  # those of the legend come after
+    assert kinds[:first].count("mark") == 2 and kinds[:first].count("whisker") == 3
+
+
 def test_nothing_undefined_is_drawn() -> None:
     row = Row("a", mean=nan, interval=(nan, nan), quartiles=(nan, nan, nan), marks={"random": nan})
     chart = row_chart("x", "X", "", [row], Style("axis"))

@@ -91,6 +91,7 @@ def test_the_policy_allows_what_the_page_holds(page: str) -> None:
         if each.get("http-equiv") == "Content-Security-Policy"
     )  # fmt: skip
     assert policy.startswith("default-src 'none'; ") and "unsafe" not in policy
+    assert policy.endswith("base-uri 'none'; form-action 'none'")
     for tag in ("style", "script"):
         (inner,) = re.findall(f"(?s)<{tag}>(.*?)</{tag}>", page)
         digest = base64.b64encode(hashlib.sha256(inner.encode()).digest()).decode()

@@ -69,3 +69,9 @@ def test_figures_alone_need_no_variables() -> None:
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
     assert not re.search(r"url\(|@import|https?:", page_style())
+
+
+def test_who_wants_no_motion_has_none() -> None:
+    style = page_style()
+    assert style.count("scroll-behavior: smooth") == 1 and "animation" not in style
+    assert "@media (prefers-reduced-motion: reduce) { html { scroll-behavior: auto; } }" in style

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from experiments import LEARNING, SMALL, hostile, stories, write_texts
 
+from faithattn.pages.document import Table
 from faithattn.paper.experiment import Experiment
 from faithattn.paper.experiment.study import CHECKPOINT
 from faithattn.paper.report import (
+    document_of,
     instance_records,
     prepare_folder,
     results,
@@ -37,6 +39,20 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Path]:
     base = tmp_path_factory.mktemp("texts")
     folder = base / "deep" / "out"
     return reproduce(write_texts(base / "sst.csv"), LEARNING, out=folder), folder
+
+
+def test_tables_have_no_empty_columns(out: tuple[Experiment, Path]) -> None:
+    tables = [
+        part
+        for section in document_of(out[0]).sections
+        for part in section.parts
+        if isinstance(part, Table)
+    ]
+    columns = {name for table in tables for name in table.columns}
+    assert len(tables) > 4 and {"p≤.05", "published"} <= columns
+    for table in tables:
+        for place in range(len(table.columns)):
+            assert any(row[place].strip() for row in table.rows)
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -132,9 +148,10 @@ def test_page(out: tuple[Experiment, Path]) -> None:
     assert page.startswith("# sst: BiLSTM encoder, additive attention, seed 0")
     for target in re.findall(r"\]\(([^)]+)\)", page):
         assert (out[1] / target).is_file()
-    rows = [line for line in page.splitlines() if line.startswith("|") and "±" in line]
-    widths = {len(row.replace("\\|", "").split("|")) for row in rows}
-    assert len(widths) == 1
+    tables = [block.splitlines() for block in page.split("\n\n") if block.startswith("|")]
+    assert sum("±" in row for rows in tables for row in rows) > 10
+    for rows in tables:
+        assert len({len(row.replace("\\|", "").split("|")) for row in rows}) == 1
     shown = (out[1] / "report.html").read_text(encoding="utf-8")
     mean = out[0].summaries["gradient_correlation"].overall.mean
     for rendered in (page, shown):

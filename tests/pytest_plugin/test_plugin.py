@@ -16,6 +16,7 @@ import torch._dynamo  # noqa: F401 -- measuring may load it, and it cannot be lo
 import faithattn.testing  # before a session of pytester, which forgets what it loads
 import faithattn.testing.checking
 from faithattn import pytest_plugin
+from faithattn.pytest_plugin.names import file_name
 
 pytest_plugins = ["pytester"]
 ROOT = Path(faithattn.__file__).parent.parent
@@ -350,3 +351,8 @@ def test_loading_loads_nothing_that_computes(tmp_path: Path) -> None:
         f"print('loaded', [each for each in {heavy!r} if each in sys.modules], spent < 0.5)"
     )
     assert "loaded [] True" in printed  # some 20 ms; a loaded machine may take longer
+
+
+def test_tests_of_like_names_have_files_of_their_own() -> None:
+    tests = [f"test_p[{case}]" for case in ("a/b", "a-b", "a b", "1", "1.0", "True")]
+    assert len({file_name(each) for each in [*tests, "test_p", "test_p-a-b"]}) == 8

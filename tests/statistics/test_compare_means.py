@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from faithattn.statistics import compare_means, mean_interval, mean_pvalue
+from faithattn.statistics import (
+    compare_means,
+    describe,
+    mean_interval,
+    mean_pvalue,
+    minimum_detectable_effect,
+)
 
 GENERATOR = np.random.default_rng(0)
 A = GENERATOR.exponential(1.0, 50)
@@ -88,6 +94,38 @@ def test_large_sets_are_compared_at_once() -> None:
     error = math.hypot(stats.sem(first), stats.sem(second))
     expected = stats.norm.interval(0.95, found.mean, error)
     assert (found.low, found.high) == pytest.approx(expected, abs=0.1 * error)
+
+
+@pytest.mark.parametrize("few", [3, 8, 60])
+def test_few_values_beside_very_many(few: int) -> None:
+    generator = np.random.default_rng(few)
+    several, many = generator.normal(2, 1, few), generator.random(200_000)
+    found = compare_means(several, many, paired=False)
+    welch = stats.ttest_ind(several, many, equal_var=False).confidence_interval()
+    assert found.low < found.mean < found.high
+    width = welch.high - welch.low
+    assert 0.35 * width < found.high - found.low <= 1.1 * width
+    # No mean of a resample is farther out than the outermost value.
+    assert found.low >= several.min() - many.mean() - 0.01 * width
+    other = compare_means(many, several, paired=False)
+    assert (other.low, other.high) == pytest.approx((-found.high, -found.low), abs=0.15 * width)
+
+
+def test_infinite_values_have_no_interval() -> None:
+    for paired in (True, False):
+        found = compare_means([1.0, 2.0, math.inf, math.inf], [0.5, 1, 1, math.inf], paired=paired)
+        numbers = (found.low, found.high, found.pvalue, found.effect)
+        assert all(map(math.isnan, numbers))
+    values = [0.1, math.inf, 0.3]
+    assert all(map(math.isnan, mean_interval(values)))
+    assert math.isnan(mean_pvalue(values)) and math.isnan(minimum_detectable_effect(values))
+    described = describe(np.array(values))
+    assert described.mean == math.inf and math.isnan(described.std) and math.isnan(described.low)
+
+
+def test_values_too_small_for_powers_of_them_are_constant() -> None:
+    assert mean_interval([1e-170, 2e-170, 3e-170]) == (1e-170, 3e-170)
+    assert mean_pvalue([1e-170, 2e-170, 3e-170]) == 0.25
 
 
 def test_nothing_that_differs_and_nothing_at_all() -> None:

@@ -88,6 +88,19 @@ def test_so_many_instances_decide_four_times_in_five() -> None:
     assert (lower >= 0.3).mean() == pytest.approx(0.8, abs=0.04)
 
 
+@pytest.mark.parametrize("side", ["at_least", "at_most"])
+def test_the_bound_on_the_side_of_the_limit_says_how_many(side: str) -> None:
+    sign = 1 if side == "at_least" else -1
+    values = [sign * each**3 for each in NORMAL]  # skewed, so that the bounds differ
+    known = found(values, **{side: sign * 0.5})
+    middle = known.evidence.overall.mean
+    for bound in (known.lower, known.upper):
+        limit = middle + (bound - middle) / 2
+        asked = found(values, **{side: limit})
+        assert asked.outcome == "cannot tell"
+        assert asked.needed == instances_to_decide(len(values), middle, bound, limit, 0.95)
+
+
 def test_nothing_is_known_of_one_instance() -> None:
     result = found([0.9], at_least=0.1)
     assert result.outcome == "cannot tell" and result.needed is None

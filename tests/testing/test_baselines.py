@@ -188,6 +188,12 @@ def test_a_write_that_fails_leaves_what_was_there(
     assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 
 
+def test_a_folder_that_cannot_be_made_is_named(path: Path) -> None:
+    path.parent.write_text("a file")
+    with pytest.raises(FileExistsError, match=r"path must be one where a file can .*Choose ano"):
+        check(path, [0.5, 0.6], update=True)
+
+
 @pytest.mark.parametrize(
     ("tolerance", "message"),
     [

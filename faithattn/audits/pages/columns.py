@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from faithattn.audits.evidence import Evidence
 from faithattn.audits.pages.reported import Reported
 from faithattn.audits.part import keyed
-from faithattn.statistics import null_spread
+from faithattn.statistics import null_band
 
 PIECE = 65_536
 _RANGE = re.compile(r"^\D*(\d+)(?:\D+(\d+))?\D*$")
@@ -121,9 +121,7 @@ def _band(name: str, counts: NDArray[np.int64], defined: int) -> tuple[float, fl
     high = int(parsed[2]) if parsed[2] else (len(counts) if open_end else low)
     lengths = np.arange(len(counts))
     for last in (high, high - 1):  # whichever end the range is open at, the count decides
-        chosen = (lengths >= max(low, 2)) & (lengths <= last) & (counts > 0)
+        chosen = (lengths >= low) & (lengths <= last) & (counts > 0)
         if int(counts[chosen].sum()) == defined:
-            spread = np.array([null_spread(float(each)) for each in lengths[chosen]])
-            half = 1.96 * float(np.sqrt((counts[chosen] * spread**2).sum())) / defined
-            return -half, half
+            return null_band(np.repeat(lengths[chosen], counts[chosen]))
     return None

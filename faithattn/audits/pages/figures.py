@@ -18,6 +18,7 @@ from faithattn.pages.charts.charts import grid_chart, row_chart
 from faithattn.pages.charts.rows import Row, Style
 from faithattn.pages.document import Chart, Part, Section
 from faithattn.pages.escaping import slug
+from faithattn.pages.numbers import digits_of, interval, number
 from faithattn.statistics import Statistics
 
 _MOST_ROWS, _MOST_CLASSES, _BINS = 40, 8, 40
@@ -115,12 +116,21 @@ def _overall_row(each: Evidence) -> Row:
 def _what_intervals_show(members: Sequence[Evidence]) -> str:
     """The figure in words, for those who do not see it."""
     said = "; ".join(
-        f"{name_of(each.metric, each.view, each.quantity)}: {each.overall.mean:.2f} "
-        f"({each.overall.low:.2f} to {each.overall.high:.2f})"
+        f"{name_of(each.metric, each.view, each.quantity)}: {_in_words(each.overall)}"
         for each in members[:FEW]
         if not math.isnan(each.overall.mean)
     )
-    return f"Mean over the instances, with its 95 % interval. {said}."
+    lead = "Mean over the instances, with its 95 % interval."
+    return f"{lead} {said}." if said else lead
+
+
+def _in_words(found: Statistics) -> str:
+    """A mean with its interval, where it has one."""
+    digits = digits_of(found.low, found.high, 2)
+    mean = number(found.mean, digits)
+    if math.isnan(found.low):
+        return f"{mean} (no interval)"
+    return f"{mean} ({interval(found.low, found.high, digits)})"
 
 
 def _histogram(report: Reported, each: Evidence) -> Chart | None:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from faithattn.audits.evidence import CANNOT_TELL, CONTRADICTS, SUPPORTS, Evidence, Failure, Verdict
 from faithattn.audits.headlines import title_of
 from faithattn.pages.document import Bullets, Callout, Paragraph, Part, Table
-from faithattn.pages.numbers import UNDEFINED, count, interval, number
-from faithattn.statistics import Statistics
+from faithattn.pages.numbers import UNDEFINED, count, digits_of, interval, number
 
 FEW = 6  # metrics, or metrics under views, that can each have a figure or a column of their own
 _ROWS = 50
@@ -143,12 +142,15 @@ def failure_table(failures: Sequence[Failure]) -> Table:
     return Table("Failures", ("batch", "instances", "metric", "reason"), tuple(rows), "llll")
 
 
+def _digits(each: Evidence) -> int:
+    """Digits that tell the ends of the interval apart, for all numbers of its unit."""
+    return digits_of(each.overall.low, each.overall.high)
+
+
 def _control(name: str) -> _Cell:
-    return lambda each: _mean(each.controls.get(name))
-
-
-def _mean(found: Statistics | None) -> str:
-    return UNDEFINED if found is None else number(found.mean)
+    return lambda each: (
+        number(each.controls[name].mean, _digits(each)) if name in each.controls else UNDEFINED
+    )
 
 
 def _ceiling(each: Evidence) -> str:
@@ -166,16 +168,16 @@ _LINES: dict[str, _Cell] = {
     "instances": lambda each: count(each.overall.n),
     "undefined": lambda each: count(each.overall.undefined),
     "failed": lambda each: count(each.failed),
-    "mean": lambda each: number(each.overall.mean),
-    "95 % interval": lambda each: interval(each.overall.low, each.overall.high),
-    "median": lambda each: number(each.overall.median),
-    "middle half": lambda each: interval(each.overall.q25, each.overall.q75),
+    "mean": lambda each: number(each.overall.mean, _digits(each)),
+    "95 % interval": lambda each: interval(each.overall.low, each.overall.high, _digits(each)),
+    "median": lambda each: number(each.overall.median, _digits(each)),
+    "middle half": lambda each: interval(each.overall.q25, each.overall.q75, _digits(each)),
     "unrelated (95 %)": lambda each: UNDEFINED if each.null is None else interval(*each.null),
     "noise ceiling": _ceiling,
     "random explanation": _control("random"),
     "uniform attention": _control("uniform"),
     "significant": lambda each: count(each.significant),
-    "detectable": lambda each: number(each.detectable),
+    "detectable": lambda each: number(each.detectable, _digits(each)),
 }
 # What of it fits a line.
 _OF_VIEWS: dict[str, _Cell] = {

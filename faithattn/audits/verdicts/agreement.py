@@ -21,7 +21,8 @@ def agreement_words(thresholds: Thresholds, metric: str) -> str:
     """The rule in words."""
     text = (
         f"Supports if the 95 % interval of the mean tau lies at {number(thresholds.least_tau)} or "
-        "above, and above what unrelated rankings and a random explanation reach"
+        "above, and above what unrelated rankings and, where that was measured, a random "
+        "explanation reach"
     )
     if metric == BUILT_IN:
         text += (
@@ -33,7 +34,8 @@ def agreement_words(thresholds: Thresholds, metric: str) -> str:
         text += ", unless leaving out means a weight of 0"
     return (
         f"{text}. Contradicts if it lies at {number(thresholds.most_unrelated_tau)} or below, and "
-        f"the two importance scores agree with each other by {number(thresholds.least_tau)} or more"
+        "the two importance scores, where both were measured, agree with each other by "
+        f"{number(thresholds.least_tau)} or more"
     )
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 from torch import Tensor
 
 from faithattn.audits.evidence import Evidence
+from faithattn.audits.shares import share_of
 from faithattn.audits.verdicts.reach import Values, reach
 from faithattn.metrics.scores.table import SCORES
 from faithattn.statistics import Statistics, describe
@@ -94,24 +94,6 @@ def adversary_of_values(
         "bound": _described(measured.bound),
     }
     return replace(evidence, further=further)
-
-
-def share_of(values: Values) -> Statistics:
-    """Statistics of values that are 0 or 1, with Wilson's interval of their share.
-
-    Twenty values of 1 do not show that all are 1, as a bootstrap would say.
-
-    Examples:
-        >>> round(share_of(np.ones(20)).low, 2)
-        0.84
-    """
-    found = describe(values)
-    defined = found.n - found.undefined
-    if not defined:
-        return found
-    test = stats.binomtest(round(found.mean * defined), defined)
-    low, high = test.proportion_ci(method="wilson")
-    return replace(found, low=float(low), high=float(high))
 
 
 def _described(values: Numbers) -> Statistics:

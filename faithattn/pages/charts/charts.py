@@ -9,7 +9,7 @@ from faithattn.pages.charts.grid import draw_grid
 from faithattn.pages.charts.marks import SHAPES
 from faithattn.pages.charts.rows import Row, Style, draw_rows
 from faithattn.pages.document import Chart, Table
-from faithattn.pages.numbers import UNDEFINED, interval, number
+from faithattn.pages.numbers import UNDEFINED, digits_of, interval, number
 
 
 def row_chart(name: str, title: str, description: str, rows: Sequence[Row], style: Style) -> Chart:
@@ -75,13 +75,16 @@ def grid_chart(
 def _row_table(title: str, rows: Sequence[Row], style: Style) -> Table:
     """The numbers of rows, without columns that say nothing."""
     columns: dict[str, list[str]] = {"": [row.label for row in rows]}
-    columns["mean"] = [number(row.mean) for row in rows]
-    columns["95 % interval"] = [_ends(row.interval) for row in rows]
+    exact = [(row, digits_of(*row.interval) if row.interval else 3) for row in rows]
+    columns["mean"] = [number(row.mean, digits) for row, digits in exact]
+    columns["95 % interval"] = [_ends(row.interval, digits) for row, digits in exact]
     for place, name in enumerate(("lower quartile", "median", "upper quartile")):
-        columns[name] = [number(row.quartiles[place] if row.quartiles else None) for row in rows]
-    columns["unrelated (95 %)"] = [_ends(row.band) for row in rows]
+        columns[name] = [
+            number(row.quartiles[place] if row.quartiles else None, digits) for row, digits in exact
+        ]
+    columns["unrelated (95 %)"] = [_ends(row.band, digits) for row, digits in exact]
     for kind in SHAPES:
-        columns[kind] = [number(row.marks.get(kind, math.nan)) for row in rows]
+        columns[kind] = [number(row.marks.get(kind, math.nan), digits) for row, digits in exact]
     if not style.smooth and style.edges:
         for place, (low, high) in enumerate(zip(style.edges, style.edges[1:], strict=False)):
             cells = [f"{row.heights[place]:,.0f}" if row.heights else "0" for row in rows]
@@ -104,5 +107,5 @@ def _upright(table: Table) -> Table:
     return Table(table.caption, tuple(first), tuple(rest), folded=table.folded)
 
 
-def _ends(pair: tuple[float, float] | None) -> str:
-    return UNDEFINED if pair is None else interval(*pair)
+def _ends(pair: tuple[float, float] | None, digits: int) -> str:
+    return UNDEFINED if pair is None else interval(*pair, digits)

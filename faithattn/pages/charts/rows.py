@@ -141,7 +141,7 @@ def _labels(row: Row, middle: float, label: float, note: float) -> Iterator[str]
 
 
 def _row(row: Row, middle: float, scale: Scale, style: Style) -> Iterator[str]:
-    """Everything in one row, what covers least last."""
+    """Everything in one row, the mean on top."""
     half = style.height / 2
     if row.band is not None:
         low, high = scale(row.band[0]), scale(row.band[1])
@@ -157,6 +157,9 @@ def _row(row: Row, middle: float, scale: Scale, style: Style) -> Iterator[str]:
             "rect", x=q25, y=level - 4.0, width=max(q75 - q25, 1.0), height=8.0, cls="quartiles"
         )
         yield element("line", x1=median, x2=median, y1=level - 7, y2=level + 7, cls="median")
+    for kind, value in row.marks.items():
+        if math.isfinite(value):
+            yield mark(kind, scale(value), level)
     if row.interval is not None and not math.isnan(row.interval[0]):
         low, high = scale(row.interval[0]), scale(row.interval[1])
         yield element("line", x1=low, x2=high, y1=level, y2=level, cls="whisker")
@@ -164,9 +167,6 @@ def _row(row: Row, middle: float, scale: Scale, style: Style) -> Iterator[str]:
             yield element("line", x1=end, x2=end, y1=level - 4, y2=level + 4, cls="whisker")
     if not math.isnan(row.mean):
         yield mark("mean", scale(row.mean), level)
-    for kind, value in row.marks.items():
-        if math.isfinite(value):
-            yield mark(kind, scale(value), level)
 
 
 def _heights(row: Row, middle: float, scale: Scale, style: Style) -> Iterator[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from faithattn.pages.document import Explorer, Specimen, Track
 from faithattn.pages.escaping import html_text, plain, slug
-from faithattn.pages.numbers import number
+from faithattn.pages.numbers import number, typeset
 from faithattn.pages.specimens import shown_token
 from faithattn.pages.style import STEPS
 
@@ -59,9 +59,9 @@ def _instance(specimen: Specimen, group: int, keys: list[str], opened: bool) -> 
     """One instance, folded but for its title and numbers."""
     numbers = (specimen.values.get(key, math.nan) for key in keys)
     values = " ".join("-" if math.isnan(each) else f"{each:.6g}" for each in numbers)
-    said = " · ".join(
-        f"<span>{html_text(key)} {number(specimen.values.get(key))}</span>" for key in keys
-    )
+    told = [f"{html_text(key)} {typeset(number(specimen.values.get(key)))}" for key in keys]
+    # The dot stays with what is before it, so that no line begins with one.
+    said = " ".join(f"<span>{each}{' ·' if each != told[-1] else ''}</span>" for each in told)
     tracks = "\n".join(_track(specimen, each) for each in specimen.tracks)
     text = f"<p>{html_text(specimen.text)}</p>" if specimen.text else ""
     return (
@@ -77,7 +77,7 @@ def _track(specimen: Specimen, track: Track) -> str:
     """The text, coloured by one row of numbers."""
     words = " ".join(_words(specimen, track))
     name = html_text(track.name, 60)
-    darkest = f"strongest: {number(track.strongest)}" if track.strongest > 0 else "all 0"
+    darkest = f"full colour: {number(track.strongest)}" if track.strongest > 0 else "all 0"
     return (
         f'<div class="track"><div class="track-name">{name}<br>{darkest}</div>'
         f'<p class="words" dir="auto" data-name="{name}">{words}</p></div>'

@@ -133,7 +133,7 @@ def _callout(part: Callout, level: int) -> str:
     if part.kind in _SIGNS:
         sign = f'<span aria-hidden="true">{_SIGNS[part.kind]}</span> '
         title += f': <span class="word">{sign}{html_text(part.kind)}</span>'
-    rule = f'<p class="rule">Rule: {html_text(part.rule)}</p>' if part.rule else ""
+    rule = f'<p class="rule">{html_text(part.rule)}</p>' if part.rule else ""
     return (
         f'<div class="verdict {kind}"><h{level}>{title}</h{level}>'
         f"<p>{html_text(part.text)}</p>{rule}</div>"

@@ -45,10 +45,15 @@ def document_of(experiment: Experiment) -> Document:
 
 
 def _chapter(section: Section) -> Chapter:
-    """One test with its table."""
-    rows = tuple(tuple(map(_sign, (row.name, *cells(row)))) for row in section.rows)
+    """One test with its table, without columns that say nothing."""
+    rows = [tuple(map(_sign, (row.name, *cells(row)))) for row in section.rows]
     columns = ("", *(_sign(column) for column in COLUMNS))
-    table = Table("Statistics by group of instances", columns, rows)
+    kept = [place for place in range(len(columns)) if any(row[place].strip() for row in rows)]
+    table = Table(
+        "Statistics by group of instances",
+        tuple(columns[place] for place in kept),
+        tuple(tuple(row[place] for place in kept) for row in rows),
+    )
     reading = f"{section.reading[:1].upper()}{section.reading[1:]}."
     return Chapter(section.title, (Paragraph(reading), table))
 

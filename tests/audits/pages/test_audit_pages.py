@@ -23,11 +23,13 @@ from faithattn.audits.pages import (
     write_report,
 )
 from faithattn.audits.pages.columns import bands_by_length, counts_by_class
+from faithattn.audits.pages.figures import figures
 from faithattn.audits.pages.files import write_instances
-from faithattn.pages.document import Explorer, Section, Table
+from faithattn.audits.pages.tables import evidence_tables
+from faithattn.pages.document import Chart, Explorer, Section, Table
 from faithattn.pages.html import html
 from faithattn.pages.text import text
-from faithattn.statistics import null_spread
+from faithattn.statistics import describe, null_band
 
 
 @pytest.fixture(scope="module")
@@ -151,13 +153,36 @@ def test_bands_by_length_are_those_of_the_lengths(report: MadeUp) -> None:
     assert list(bands) == ["1 to 4", "5 to 9", "10 to 16"]
     values, lengths = report.column("gradient_correlation.statistic"), report.column("length")
     chosen = lengths[(lengths >= 5) & (lengths <= 9) & ~np.isnan(values)]
-    half = 1.96 * math.sqrt(sum(null_spread(float(each)) ** 2 for each in chosen)) / len(chosen)
-    assert bands["5 to 9"] == pytest.approx((-half, half))
+    assert bands["5 to 9"] == null_band(chosen)
     odd = replace(
         report.evidence[0],
         groups={"length": {"short": report.evidence[0].groups["length"]["1 to 4"]}},
     )
     assert bands_by_length(report, odd) == {}
+
+
+def test_every_key_is_documented(report: MadeUp) -> None:
+    found = as_dict(report)
+    said = Path(__file__).parents[3].joinpath("docs", "report.md").read_text(encoding="utf-8")
+    keys = [*found, *found["evidence"][0], *found["evidence"][0]["overall"], *found["verdicts"][0]]
+    assert [key for key in keys if f"`{key}`" not in said] == []
+
+
+def test_small_numbers_have_digits_that_tell_them_apart(report: MadeUp) -> None:
+    values = np.linspace(0.0005, 0.002, 40)
+    small = replace(report.evidence[2], overall=describe(values), controls={}, null=None)
+    (table,) = evidence_tables([small])
+    cells = dict(table.rows)
+    low, high = cells["95 % interval"].split(" to ")
+    assert low < cells["mean"] < high and cells["mean"] == f"{values.mean():.5f}"
+    one = replace(small, overall=describe(values[:1]))
+    said = [
+        next(part for part in figures(replace(report, evidence=[each])) if isinstance(part, Chart))
+        for each in (small, one)
+    ]
+    assert f"{values.mean():.5f} ({low} to {high})." in said[0].description
+    assert said[0].data.rows[0][2] == f"{low} to {high}"
+    assert said[1].description.endswith("5.0e-04 (no interval).")
 
 
 def test_charts_of_few_metrics(report: MadeUp) -> None:

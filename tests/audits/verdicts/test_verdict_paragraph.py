@@ -154,3 +154,12 @@ def test_many_attentions_are_counted_and_few_of_them_named() -> None:
     assert text.count("Not tested:") == 1 and "permutation_test" in text
     assert text.count("sufficiency") == 1
     assert not FORBIDDEN.search(text), text
+
+
+def test_from_four_attentions_on_they_are_counted() -> None:
+    for count in (3, 4):
+        several = [said({"loo_correlation": "supports"}, view=f"h{each}") for each in range(count)]
+        verdicts, evidences = ([one for each in several for one in each[k]] for k in (0, 1))
+        text = overall(verdicts, evidences, Thresholds(), n=20)
+        assert ("each of 4 attentions" in text) is (count == 4)
+        assert ("for the attention “h2”" in text) is (count == 3)

@@ -7,8 +7,10 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
-from faithattn.audits.verdicts.given import adversary_of_values, evidence_of_values, share_of
+from faithattn.audits.shares import share_of
+from faithattn.audits.verdicts.given import adversary_of_values, evidence_of_values
 from faithattn.audits.verdicts.reach import farthest, reach
+from faithattn.statistics import describe
 
 
 @pytest.mark.parametrize("length", [2, 3, 7, 40])
@@ -59,6 +61,24 @@ def test_shares_have_wilsons_interval() -> None:
     assert (found.n, found.undefined, found.mean) == (16, 1, 0.8)
     assert (found.low, found.high) == pytest.approx((middle - half, middle + half), abs=1e-12)
     assert np.isnan(share_of(np.array([np.nan])).mean)
+
+
+def test_shares_that_do_not_vary_by_cluster_are_of_as_many_instances_as_clusters() -> None:
+    for ones, clusters in ((20, 2), (15, 5), (0, 4)):
+        values = (np.arange(20) < ones).astype(float)
+        found = share_of(values, clusters=np.arange(20) % clusters)
+        alike = np.arange(clusters) < round(found.mean * clusters)
+        assert (found.low, found.high) == (
+            share_of(alike.astype(float)).low,
+            share_of(alike.astype(float)).high,
+        )
+        assert found.low < 0.75  # what a verdict asks for
+    values = np.array([1.0, 1, 1, 0, 1, 0, 1, 1, np.nan])
+    numbers = np.arange(9) // 3
+    described = describe(values, clusters=numbers)
+    assert share_of(values, clusters=numbers) == described and described.low < described.high
+    assert np.isnan(share_of(np.ones(5), clusters=np.zeros(5, int)).low)
+    assert share_of(values, clusters=np.arange(9)) == share_of(values)
 
 
 def test_evidence_from_values() -> None:
