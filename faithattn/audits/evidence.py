@@ -35,6 +35,8 @@ class Evidence:
         detectable: Smallest difference of the mean from a fixed value that this sample would
             show with probability .8 at the 5 % level.
         failed: Instances of batches in which the metric failed; among the undefined.
+        clusters: How many clusters the instances with a value belong to; None
+            where each is on its own.
         caution: Where calibration found the metric wanting; empty if nowhere.
         further: Other quantities that a verdict needs, by name. Of the adversary:
             ``"unhindered"`` and ``"bound"``, see ``faithattn.audits.verdicts.reach``.
@@ -61,6 +63,7 @@ class Evidence:
     settings: Mapping[str, Any] = field(default_factory=dict)
     pvalue: float | None = None
     adjusted: float | None = None
+    clusters: int | None = None
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,7 @@ def _evidence(columns: Columns, headline: Headline, view: str) -> Evidence:
         significant=None if pvalues is None else _significant(pvalues, values),
         detectable=minimum_detectable_effect(values, clusters=clusters),
         caution=headline.caution,
+        clusters=None if clusters is None else _count(clusters[~np.isnan(values)]),
         further=_further(columns, metric, view, clusters),
         pvalue=mean_pvalue(values, 0.0, clusters=clusters) if headline.correlation else None,
     )
@@ -135,6 +136,11 @@ def _describe(
     """Statistics of one group."""
     summed = share_of if share else describe
     return summed(values, pvalues, clusters=clusters)
+
+
+def _count(clusters: NDArray[np.int64]) -> int:
+    """How many clusters there are; an instance without one is on its own."""
+    return len(np.unique(clusters[clusters >= 0])) + int((clusters < 0).sum())
 
 
 def _further(

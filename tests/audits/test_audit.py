@@ -604,3 +604,12 @@ def test_shares_have_the_interval_of_wilson(model: TextClassifier) -> None:
     count = free.n - free.undefined
     low, high = share_interval(torch.arange(count).lt(round(free.mean * count)).double())
     assert (free.low, free.high) == pytest.approx((low, high))
+
+
+def test_clusters_are_counted_where_there_is_a_value(model: TextClassifier) -> None:
+    batches = [Batch(ids, clusters=["a", "b", "c"]) for ids in texts(6)]
+    (found,) = audit(model, batches, metrics=["permutation_test"]).evidence
+    assert found.clusters == 3
+    (verdict,) = audit(model, batches, metrics=["permutation_test"]).verdicts
+    assert verdict.conclusion == "cannot tell" and "only 3 clusters" in verdict.because
+    assert audit(model, texts(6), metrics=["permutation_test"]).evidence[0].clusters is None

@@ -6,16 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from faithattn import Score, planted
+
+# Not within the metric, which is the same whatever the model gives.
+_TABLE = [torch.empty(0)]
 
 
 def given(values: Sequence[float], *, larger_is_faithful: bool = True) -> Score:
     """A metric with these values, by instance."""
-    table = torch.tensor(values, dtype=torch.float64)
-    return Score(
-        "given", "number", larger_is_faithful, compute=lambda question: table[question.instances]
-    )
+    _TABLE[0] = torch.tensor(values, dtype=torch.float64)
+    return Score("given", "number", larger_is_faithful, compute=_looked_up)
+
+
+def _looked_up(question: Question) -> Tensor:
+    return _TABLE[0][question.instances]
 
 
 def texts(*sizes: int) -> tuple[Any, list[Any]]:

@@ -21,6 +21,9 @@ def lacking(found: Statistics, evidence: Evidence, thresholds: Thresholds) -> st
     if defined < thresholds.least_instances:
         some = f"only {defined} of {found.n} instances have a value"
         return f"{some}, fewer than {thresholds.least_instances}{_failed(evidence)}"
+    if evidence.clusters is not None and evidence.clusters < thresholds.least_instances:
+        one = "1 cluster" if evidence.clusters == 1 else f"{evidence.clusters} clusters"
+        return f"the instances are of only {one}, fewer than {thresholds.least_instances}"
     if found.undefined > thresholds.most_undefined * found.n:
         some = f"{found.undefined} of {found.n} instances have no value"
         return f"{some}, more than {number(100 * thresholds.most_undefined)} %{_failed(evidence)}"

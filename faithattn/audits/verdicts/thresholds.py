@@ -26,7 +26,8 @@ class Thresholds:
             this share of the instances, it goes as far as any attention can go.
         most_reach: It supports attention where it provably goes at most this
             share of the way there, on average.
-        least_instances: Fewer instances with a value decide nothing.
+        least_instances: Fewer instances with a value decide nothing, nor do
+            those of fewer clusters.
         most_undefined: Nor does a larger share without one.
         regression_unit: Change of a regression output that counts as 1; the
             tests that ask for an output change decide nothing while it is None.

@@ -307,3 +307,14 @@ def test_all_are_judged_beside_each_other() -> None:
         "cannot tell",
         "contradicts",
     ]
+
+
+@pytest.mark.parametrize(("clusters", "said"), [(2, "only 2 clusters"), (1, "only 1 cluster,")])
+def test_few_clusters_decide_nothing(clusters: int, said: str) -> None:
+    few = evidence("permutation_test", 0.0, 0.0, clusters=clusters)
+    enough = evidence("permutation_test", 0.0, 0.0, clusters=10)
+    assert judge(enough, Thresholds()).conclusion == "contradicts"
+    found = judge(few, Thresholds())
+    assert found.conclusion == "cannot tell" and said in found.because
+    assert judge(few, Thresholds(least_instances=clusters + 1)).conclusion == "cannot tell"
+    assert judge(enough, Thresholds(least_instances=11)).conclusion == "cannot tell"
