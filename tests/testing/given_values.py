@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from faithattn import Score, planted
+from faithattn import Question, Score, planted
 
 # Not within the metric, which is the same whatever the model gives.
 _TABLE = [torch.empty(0)]
