@@ -167,6 +167,22 @@ def test_what_is_less_faithful_may_set_the_exit_status(capsys: pytest.CaptureFix
     assert "more faithful" in says(["compare", "flat", "sharp", "--fail-if-worse"], capsys)
 
 
+def test_thresholds_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["audit", MODEL, "--data", DATA, "--out", "a", "--quiet"]
+    arguments += ["--metrics", "permutation_test"]
+    lines = ["--threshold", "least_change", "1e-9", "--threshold", "most_idle_change", "0"]
+    assert "SUPPORTS" in says([*arguments, *lines], capsys)
+    assert "CONTRADICTS" in says(["report", "a"], capsys)
+    assert "SUPPORTS" in says(["report", "a", *lines], capsys)
+    for wrong, said in (
+        (["x", "1"], "--threshold must be one of least_tau"),
+        (["least_tau", "much"], "--threshold must have a number; got 'much' for least_tau"),
+        (["least_instances", "2.5"], "whole number"),
+        (["least_tau", "7"], "least_tau must be in -1..1"),
+    ):
+        assert said in fails(["report", "a", "--threshold", *wrong], capsys)
+
+
 def test_data_from_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ids = torch.randint(4, 30, (7, 8), generator=torch.Generator().manual_seed(0))
     known = {"labels": np.arange(7) % 2, "clusters": np.arange(7) // 2}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from faithattn.cli.errors import CommandError
 from faithattn.cli.guards import check_threads, failing
 from faithattn.cli.limits import add_limits, check_limits, exceeded
+from faithattn.cli.thresholds import add_thresholds, thresholds_of
 
 if TYPE_CHECKING:
     from faithattn.adapters.view import AttentionView
@@ -115,6 +116,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of the draws (default: 0)"
     )
+    add_thresholds(group)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -170,6 +172,7 @@ def work(chosen: argparse.Namespace) -> int:
             check_limits(chosen, metrics, several)
             options = {
                 "metrics": metrics,
+                "thresholds": thresholds_of(chosen),
                 "view": view,
                 "removal": chosen.removal,
                 "seed": chosen.seed,

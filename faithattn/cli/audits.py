@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from faithattn.cli.guards import failing
 from faithattn.cli.limits import add_limits, exceeded
+from faithattn.cli.thresholds import add_thresholds, thresholds_of
 from faithattn.errors import AuditError
+
+if TYPE_CHECKING:
+    from faithattn.audits.verdicts.thresholds import Thresholds
 
 _LESS_MEMORY = "Close other programs."
 _REPORT = """\
@@ -63,6 +67,7 @@ def _add_report(commands: Any) -> None:
     parser.add_argument("folder", metavar="DIR", help="the --out of an audit")
     parser.add_argument("--out", metavar="DIR", help="where the pages go (default: the same)")
     parser.add_argument("--json", action="store_true", help="print JSON, and write nothing")
+    add_thresholds(parser)
     add_limits(parser)
     parser.set_defaults(work=_report)
 
@@ -100,8 +105,8 @@ def _add_merge(commands: Any) -> None:
 
 
 def _report(chosen: argparse.Namespace) -> int:
-    with failing(2, ValueError, OSError, AuditError, memory=_LESS_MEMORY):
-        report = _opened(chosen.folder)
+    with failing(2, ValueError, OSError, AuditError, names=("threshold",), memory=_LESS_MEMORY):
+        report = _opened(chosen.folder, thresholds_of(chosen))
         if chosen.json:
             print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
             return exceeded(report, chosen)
@@ -131,7 +136,7 @@ def _merge(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _opened(folder: str) -> Any:
+def _opened(folder: str, thresholds: Thresholds | None = None) -> Any:
     from faithattn.audits.report import Report
 
-    return Report.open(folder)
+    return Report.open(folder, thresholds=thresholds)
