@@ -13,9 +13,7 @@ import torch.distributed as dist
 from faithattn._checks import require_count
 from faithattn.errors import AuditError, reason_of
 
-# Processes wait for the slowest at the end; one that died closes its connection, which is noticed.
 _PATIENCE = timedelta(days=365)
-# At the beginning nobody has had anything to do: who is not there does not come.
 _MEETING = timedelta(minutes=30)
 # The group of PyTorch that was there last, and that of the audits within it.
 _groups: list[tuple[Any, Any]] = []
@@ -137,35 +135,38 @@ def workers_of(shard: tuple[int, int] | None, *, shared: bool) -> Workers:
         return _shard(shard)
     if not (shared and dist.is_available() and dist.is_initialized()):
         return Workers()
-    _meet()
-    return Workers(dist.get_rank(), dist.get_world_size(), _own_group())
+    return Workers(dist.get_rank(), dist.get_world_size(), _meeting())
 
 
-def _own_group() -> Any:
-    """A group of the backend that can exchange objects without a GPU, and that waits.
+def _meeting() -> Any:
+    """A group of the backend that can exchange objects without a GPU, once all are there.
 
     One for all audits within a group of PyTorch: an audit an epoch must not pile them up.
-    """
-    world = dist.group.WORLD
-    if not _groups or _groups[0][0] is not world:
-        _groups[:] = [(world, dist.new_group(backend="gloo", timeout=_PATIENCE))]
-    return _groups[0][1]
-
-
-def _meet() -> None:
-    """Waits until all processes of the group are there.
 
     Raises:
         LostProcessError: If some do not come.
     """
+    from torch.distributed.distributed_c10d import _set_pg_timeout  # not every build has it
+
+    world, known = dist.group.WORLD, _groups[0] if _groups else (None, None)
     try:
-        dist.destroy_process_group(dist.new_group(backend="gloo", timeout=_MEETING))
+        # At the beginning nobody has had anything to do: who is not there does not come.
+        group = known[1]
+        if known[0] is not world:
+            group = dist.new_group(backend="gloo", timeout=_MEETING)
+        _set_pg_timeout(_MEETING, group)
+        dist.all_gather_object([None] * dist.get_world_size(), None, group=group)
     except RuntimeError as error:
+        _groups.clear()
         raise LostProcessError(
             "every process of the group must call audit(); got some that did not within "
             f"{_MEETING.total_seconds() / 60:g} minutes. Call it in all of them, or work alone: "
             "without out, or with shard=(0, 1)."
         ) from error
+    # From now on they wait for the slowest; one that dies closes its connection, which is noticed.
+    _set_pg_timeout(_PATIENCE, group)
+    _groups[:] = [(world, group)]
+    return group
 
 
 def _shard(shard: object) -> Workers:
