@@ -300,6 +300,7 @@ def forked(arguments: list[str], name: str, **environment: str) -> int:
     pid = os.fork()
     if pid:
         return pid
+    signal.alarm(120)  # a test that hangs must not hang the others
     status = 70
     try:
         os.environ.update(environment)

@@ -31,6 +31,7 @@ def outcomes(work: Work, folder: Path, count: int = 2, absent: int = 0) -> list[
     for rank in range(count):
         pid = os.fork()
         if pid == 0:
+            signal.alarm(60)  # a test that hangs must not hang the others
             try:
                 dist.init_process_group(
                     "gloo",
