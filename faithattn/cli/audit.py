@@ -153,49 +153,15 @@ def work(chosen: argparse.Namespace) -> int:
     names = set(vars(chosen)) | {"data"}
     with _group(chosen.device) as device, _ended_from_outside(chosen):
         with failing(2, ValueError, TypeError, OSError, names=names, memory=_LESS_MEMORY):
-            check_threads(chosen.threads)
-            import torch
+            model, batches, options = _asked(chosen, device)
 
-            from faithattn.audits.arguments import check_device, check_prepare
-            from faithattn.cli.loading import batches_at, model_at, object_at
-            from faithattn.cli.yours import prepare_of_yours
+            from faithattn.audits.audit import audit
             from faithattn.errors import AdapterError, AuditError
-
-            torch.set_num_threads(chosen.threads)
-            prepare = chosen.prepare and object_at(chosen.prepare, "prepare")
-            if prepare is not None:
-                check_prepare(prepare)
-                prepare = prepare_of_yours(chosen.prepare, prepare)
-            metrics = metrics_of(chosen.metrics)
-            view = _view(chosen)
-            several = view if isinstance(view, Mapping) and len(view) > 1 else ()
-            check_limits(chosen, metrics, several)
-            options = {
-                "metrics": metrics,
-                "thresholds": thresholds_of(chosen),
-                "view": view,
-                "removal": chosen.removal,
-                "seed": chosen.seed,
-                "out": chosen.out or _default_folder(chosen.model),
-                "prepare": prepare,
-                "on_error": chosen.on_error,
-                "shard": shard_of(chosen.shard),
-                "device": device,
-                "keep_positions": not chosen.no_positions,
-            }
-            check_device(device)
-            model = model_at(chosen.model)
-            if device is not None and hasattr(model, "to"):
-                model = model.to(device)
-            batches = batches_at(chosen.data, chosen.batch_size, prepare)
         with failing(
             2, ValueError, TypeError, OSError, AdapterError, AuditError,
             names=names, memory=_LESS_MEMORY,
-        ):  # fmt: skip
-            from faithattn.audits.audit import audit
-
-            with _views_as_options():
-                report = audit(model, batches, progress=not chosen.quiet, **options)
+        ), _views_as_options():  # fmt: skip
+            report = audit(model, batches, progress=not chosen.quiet, **options)
         if int(os.environ.get("RANK", "0")):
             return 0
         with failing(1, OSError, AuditError, memory=_LESS_MEMORY):
@@ -203,6 +169,51 @@ def work(chosen: argparse.Namespace) -> int:
         _require_any(report)
         with failing(2, ValueError, memory=_LESS_MEMORY):
             return exceeded(report, chosen) if report.complete else 0
+
+
+def _asked(chosen: argparse.Namespace, device: str | None) -> tuple[Any, Any, dict[str, Any]]:
+    """Model, batches and the other arguments of audit(), all checked that can be beforehand."""
+    check_threads(chosen.threads)
+    import torch
+
+    from faithattn.audits.arguments import check_device
+    from faithattn.cli.loading import batches_at, model_at
+
+    torch.set_num_threads(chosen.threads)
+    prepare, metrics, view = _prepare(chosen), metrics_of(chosen.metrics), _view(chosen)
+    several = view if isinstance(view, Mapping) and len(view) > 1 else ()
+    check_limits(chosen, metrics, several)
+    options = {
+        "metrics": metrics,
+        "thresholds": thresholds_of(chosen),
+        "view": view,
+        "removal": chosen.removal,
+        "seed": chosen.seed,
+        "out": chosen.out or _default_folder(chosen.model),
+        "prepare": prepare,
+        "on_error": chosen.on_error,
+        "shard": shard_of(chosen.shard),
+        "device": device,
+        "keep_positions": not chosen.no_positions,
+    }
+    check_device(device)
+    model = model_at(chosen.model)
+    if device is not None and hasattr(model, "to"):
+        model = model.to(device)
+    return model, batches_at(chosen.data, chosen.batch_size, prepare), options
+
+
+def _prepare(chosen: argparse.Namespace) -> Any:
+    """The function that ``--prepare`` names, whose errors are told as its own; None without."""
+    if not chosen.prepare:
+        return None
+    from faithattn.audits.arguments import check_prepare
+    from faithattn.cli.loading import object_at
+    from faithattn.cli.yours import prepare_of_yours
+
+    prepare = object_at(chosen.prepare, "prepare")
+    check_prepare(prepare)
+    return prepare_of_yours(chosen.prepare, prepare)
 
 
 def _finish(report: Any) -> None:

@@ -122,13 +122,15 @@ def test_computed_quantiles_are_closer_than_resamples_are(
 
 
 def test_many_clusters_are_computed_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = np.repeat(np.arange(2500), GENERATOR.integers(1, 9, 2500))
-    values = GENERATOR.exponential(1.0, len(numbers)) + GENERATOR.normal(size=2500)[numbers]
+    generator = np.random.default_rng(0)
+    numbers = np.repeat(np.arange(2500), generator.integers(1, 9, 2500))
+    values = generator.exponential(1.0, len(numbers)) + generator.normal(size=2500)[numbers]
     computed = np.array(mean_interval(values, clusters=numbers))
     monkeypatch.setattr(bootstrap, "MANY", 10**9)
-    monkeypatch.setattr(bootstrap, "RESAMPLES", 10_000)
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 40_000)
     reference = np.array(mean_interval(values, clusters=numbers))
-    assert np.abs(computed - reference).max() < 0.15 * np.diff(reference) / 4
+    # In standard errors; 10,000 resamples are off by .05 themselves.
+    assert np.abs(computed - reference).max() < 0.05 * np.diff(reference) / 3.92
 
 
 def test_a_mean_that_few_values_carry_is_resampled_in_bounded_memory(
