@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -167,6 +168,18 @@ def _meeting() -> Any:
     _set_pg_timeout(_PATIENCE, group)
     _groups[:] = [(world, group)]
     return group
+
+
+@atexit.register
+def part() -> None:
+    """Lets go of the audits' own group, as is due before the group of PyTorch is destroyed.
+
+    At the end of a process at the latest: its threads must not outlive the interpreter.
+    """
+    while _groups:
+        world, group = _groups.pop()
+        if dist.is_initialized() and dist.group.WORLD is world:
+            dist.destroy_process_group(group)
 
 
 def _shard(shard: object) -> Workers:

@@ -346,6 +346,9 @@ def _group(device: str | None) -> Iterator[str | None]:
     try:
         yield device
     finally:
+        from faithattn.audits.workers import part
+
+        part()
         dist.destroy_process_group()
 
 

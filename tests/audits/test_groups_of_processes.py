@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from faithattn.audits.workers import Workers, workers_of
+from faithattn.audits.workers import Workers, part, workers_of
 from faithattn.errors import AuditError
 
 pytestmark = pytest.mark.skipif(
@@ -126,6 +126,26 @@ def test_one_that_waits_in_vain_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     said = "LostProcessError: every process of the group must call audit(); got some that did not"
     (one,) = outcomes(lambda workers: workers, tmp_path, count=2, absent=1)
     assert one.startswith(f"{said} within 0.01 minutes.")
+
+
+def test_the_group_of_audits_ends_before_that_of_pytorch(tmp_path: Path) -> None:
+    def work(workers: Workers) -> Any:
+        dist.barrier()
+        part()
+        try:
+            dist.get_rank(workers.group)
+        except ValueError as error:  # PyTorch knows it no more
+            said = str(error)
+        part()  # once more is once too often, and harmless
+        with workers_of(None, shared=True).together(KEPT):
+            dist.barrier()
+        part()
+        dist.destroy_process_group()
+        part()
+        return said
+
+    one, other = outcomes(work, tmp_path)
+    assert one == other and "group" in one.lower(), (one, other)
 
 
 def test_alone_there_is_nobody_to_tell() -> None:
