@@ -33,7 +33,7 @@ from faithattn import (
     deception_screen,
 )
 from faithattn.paper.data.babi import generate_babi
-from faithattn.paper.data.examples import evidence_mask
+from faithattn.paper.data.batches import evidence_mask
 from faithattn.paper.data.vocabulary import Vocabulary
 from faithattn.paper.experiment import Prepared, Settings, prepare
 from faithattn.paper.training import evaluate, train_classifier

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from faithattn import Plausibility, plausibility, rationale_agreement, rationale_mask
 from faithattn.paper.data.babi import generate_babi
-from faithattn.paper.data.examples import collate_questions, evidence_mask
+from faithattn.paper.data.batches import collate_questions, evidence_mask
 from faithattn.paper.data.vocabulary import Vocabulary
 from faithattn.paper.models import QuestionAnswerer
 from faithattn.paper.training import build

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from faithattn.paper.data.babi import generate_babi
-from faithattn.paper.data.examples import Example, collate_questions, collate_texts, evidence_mask
+from faithattn.paper.data.batches import collate_questions, collate_texts, evidence_mask
+from faithattn.paper.data.examples import Example
 from faithattn.paper.data.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.build([["a", "b", "c", "where", "?"]])  # ids: ? 4, a 5, b 6, c 7, where 8

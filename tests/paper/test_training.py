@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faithattn.paper.data.examples import Example, collate_questions, collate_texts
+from faithattn.paper.data.batches import collate_questions, collate_texts
+from faithattn.paper.data.examples import Example
 from faithattn.paper.data.vocabulary import Vocabulary
 from faithattn.paper.models import QuestionAnswerer, TextClassifier
 from faithattn.paper.training import TrainingRecord, build, evaluate, train_classifier

@@ -109,8 +109,9 @@ def _examples(
     examples: list[Example] = []
     while len(examples) < size:
         example = _example(task, rng)
-        if example.tokens not in seen:
-            seen.add(example.tokens)
+        story = tuple(example.tokens)
+        if story not in seen:
+            seen.add(story)
             examples.append(example)
     return tuple(examples)
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from faithattn.metrics.adversarial.attention import adversarial_attention
 from faithattn.metrics.correlation import gradient_correlation, loo_correlation
 from faithattn.metrics.permutation import permutation_test
-from faithattn.paper.data.examples import evidence_mask
+from faithattn.paper.data.batches import evidence_mask
 from faithattn.paper.experiment.preparation import Prepared
 from faithattn.paper.training.evaluation import Inputs, text_length
 from faithattn.results.adversarial import AdversarialResult

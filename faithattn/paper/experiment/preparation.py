@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from faithattn.paper.data.babi import generate_babi
-from faithattn.paper.data.examples import Dataset, Example, collate_questions, collate_texts
+from faithattn.paper.data.batches import collate_questions, collate_texts
+from faithattn.paper.data.examples import Dataset, Example
 from faithattn.paper.data.readers import read_texts
 from faithattn.paper.data.vectors import load_vectors
 from faithattn.paper.data.vocabulary import Vocabulary

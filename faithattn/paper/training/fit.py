@@ -100,7 +100,7 @@ def train_classifier(
         Jain and Wallace (2019), "Attention is not Explanation".
 
     Examples:
-        >>> from faithattn.paper.data.examples import collate_texts
+        >>> from faithattn.paper.data.batches import collate_texts
         >>> from faithattn.paper.models import TextClassifier
         >>> from faithattn.paper.data.vocabulary import Vocabulary
         >>> examples = [Example(("good", "film"), 1), Example(("bad", "film"), 0)] * 8

@@ -1,0 +1,5 @@
+"""Words by what a bag-of-words logistic regression makes of them."""
+
+from faithattn.paper.log_odds.weights import LogOdds
+
+__all__ = ["LogOdds"]
