@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from faithattn.cli.errors import CommandError
@@ -29,7 +29,11 @@ def check_threads(threads: int) -> None:
 
 @contextmanager
 def failing(
-    status: int, *errors: type[Exception], names: Iterable[str] = (), memory: str
+    status: int,
+    *errors: type[Exception],
+    names: Iterable[str] = (),
+    typed: Mapping[str, str] | None = None,
+    memory: str,
 ) -> Iterator[None]:
     """Turns expected errors into the end of the command.
 
@@ -37,6 +41,7 @@ def failing(
         status: Exit status of these errors.
         errors: Errors to expect.
         names: Arguments to name as options.
+        typed: Those of them that are typed otherwise than by their name.
         memory: What to do where memory does not suffice.
     """
     try:
@@ -45,7 +50,7 @@ def failing(
         raise
     except errors as error:
         sys.stdout.flush()
-        message = in_options(str(error) or type(error).__name__, names)
+        message = in_options(str(error) or type(error).__name__, names, typed)
         raise CommandError(message, status=status) from error
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _NO_MEMORY.search(str(error)):

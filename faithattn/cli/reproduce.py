@@ -13,16 +13,33 @@ if TYPE_CHECKING:
     from faithattn.paper.experiment import Experiment, Settings
 
 _DESCRIPTION = """\
-Trains the published model on a task (or loads one), runs the four published tests on the test
-split, prints what came out beside the published figures, and writes results and figures to a
-folder.
+Trains a published model on a task (or loads one), runs the four published tests on the test
+split, and the study's other experiments, prints what came out beside the published figures, and
+writes results and figures to a folder.
 
-tasks:
+data:
   babi-1, babi-2, babi-3   question answering over generated stories; needs no file. babi-1 takes
                            about two minutes, babi-2 and babi-3 many.
-  FILE.csv, FILE.jsonl     your texts with two labels. The columns text, label and split (train,
-                           dev, test) are found by their usual names, or named by you. Without a
-                           split column, a tenth of each class is kept for dev and for test.
+  generated                data of the shape that --task names, with a planted signal: the quickest
+                           way to try a task; needs no file
+  FILE or FOLDER           your data, as --task says. A folder holds a file (or, of questions, a
+                           folder) for each split, named train, dev or valid, and test.
+
+tasks (--task):
+  texts      texts of one class each, two classes or more (default): .csv, .tsv, .jsonl. The columns
+             text, label and split (train, dev, test) are found by their usual names, or named by
+             you. Without splits, a tenth of each class is kept for dev and for test.
+  documents  the same with texts of thousands of words, which stay on disk
+  topics     the same with several classes
+  labels     several independent labels a text: a column of labels joined by | or ;, a list in
+             JSON, or a column of 0 and 1 for each label (--label fever,cough)
+  pairs      premise and hypothesis, as SNLI's JSONL; the premise is attended to
+  questions  passages with entities @entityN and questions with @placeholder, as CNN's .question
+             files
+  sst, imdb, tweet, agnews, 20news-sports, anemia, diab, hipsurgery, kneesurgery, mortality,
+  readmission, phenotyping, snli, cnn
+             the study's data sets: your copy is read as what it is, and the published figures are
+             shown beside yours
 """
 _EPILOG = """\
 examples:
@@ -30,6 +47,10 @@ examples:
   faithattn reproduce sst_dataset.csv --encoder average --seed 1
   faithattn reproduce sst_dataset.csv --vectors glove.txt --out results/glove
   faithattn reproduce reviews.jsonl --text body --label stars --instances 200
+  faithattn reproduce generated --task pairs
+  faithattn reproduce snli_1.0/ --task snli --encoder average --instances 1000
+  faithattn reproduce ag_news/ --task agnews --class World --class Business
+  faithattn reproduce notes.csv --task labels --label fever,cough --maximum-words 4000
   faithattn reproduce babi-1 --checkpoint faithattn-results/babi-1-bilstm-additive-seed0/model.npz
 
 what is written: report.html and summary.md (the same to read), results.json (settings, versions,
@@ -37,7 +58,8 @@ every summary), instances.csv (one row per tested text), model.npz (for --checkp
 figures/*.svg.
 """
 
-_LESS_MEMORY = "Lower --adversaries or --permutations, or split long texts."
+_LESS_MEMORY = "Lower --batch-size, --adversaries or --permutations, or set --maximum-words."
+_TYPED = {"data": "DATA", "classes": "--class"}
 
 
 def add_parser(commands: Any) -> None:
@@ -49,40 +71,68 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("task", metavar="TASK", help="babi-1, babi-2, babi-3, or a file of texts")
+    parser.add_argument(
+        "data", metavar="DATA", help="babi-1, babi-2, babi-3, generated, or a file or folder"
+    )
+    _add_data_options(parser)
     _add_model_options(parser)
     _add_test_options(parser)
     _add_run_options(parser)
     parser.set_defaults(work=work)
 
 
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what concerns the data."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--task", metavar="TASK", help="what the data are, from the list above (default: texts)"
+    )
+    for name, what in (("text", "texts"), ("label", "labels"), ("split", "splits")):
+        group.add_argument(f"--{name}", metavar="COLUMN", help=f"column of the {what}")
+    group.add_argument(
+        "--class", dest="classes", action="append", metavar="NAME",
+        help="keep this class only; give it once for each, in their order (default: all)",
+    )  # fmt: skip
+    group.add_argument(
+        "--maximum-words", type=int, metavar="N",
+        help="cut texts, or passages, after so many words (default: cut none)",
+    )  # fmt: skip
+    group.add_argument(
+        "--minimum-count", type=int, default=1, metavar="N",
+        help="words rarer than this in training are unknown (default: 1)",
+    )  # fmt: skip
+
+
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Adds what concerns data and model."""
-    group = parser.add_argument_group("data and model")
+    """Adds what concerns the model."""
+    group = parser.add_argument_group("model")
     group.add_argument(
         "--encoder", choices=("bilstm", "cnn", "average"), help="encoder (default: bilstm)"
     )
     group.add_argument(
         "--attention",
-        choices=("additive", "scaled_dot"),
-        help="scoring of the attention (default: additive)",
+        choices=("additive", "scaled_dot", "log_odds"),
+        help="scoring of the attention; log_odds is fixed: what a logistic regression says of each "
+        "word (default: additive)",
     )
+    group.add_argument(
+        "--tie-attention", type=float, default=0.0, metavar="W",
+        help="weight of a penalty on the divergence from log-odds attention (default: 0)",
+    )  # fmt: skip
     group.add_argument(
         "--vectors", metavar="FILE", help="pretrained word vectors in text format (GloVe, word2vec)"
     )
     group.add_argument(
-        "--minimum-count", type=int, default=1, metavar="N",
-        help="words rarer than this in training are unknown (default: 1)",
+        "--epochs", type=int, metavar="N",
+        help="most passes over the training texts (default: 8, or 16 for questions and pairs)",
     )  # fmt: skip
     group.add_argument(
-        "--epochs", type=int, metavar="N",
-        help="most passes over the training texts (default: 8, or 16 for babi)",
+        "--batch-size", type=int, default=32, metavar="N",
+        help="texts in a batch, in training and in the tests (default: 32; published)",
     )  # fmt: skip
     group.add_argument(
         "--checkpoint", metavar="FILE", help="load this model instead of training one"
     )
-    for name, what in (("text", "texts"), ("label", "labels"), ("split", "splits")):
-        group.add_argument(f"--{name}", metavar="COLUMN", help=f"column of the {what}")
 
 
 def _add_test_options(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +140,8 @@ def _add_test_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("tests")
     group.add_argument(
         "--epsilon", type=float, metavar="E",
-        help="output change allowed to other attention (default: .01, or .05 for babi; published)",
+        help="output change allowed to other attention (default: .01, or .05 for questions and "
+        "pairs; published)",
     )  # fmt: skip
     group.add_argument(
         "--permutations", type=int, default=100, metavar="N",
@@ -131,7 +182,8 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def work(chosen: argparse.Namespace) -> int:
     """Runs the experiment, prints the table and writes the folder."""
-    with failing(2, ValueError, TypeError, OSError, names=vars(chosen), memory=_LESS_MEMORY):
+    bad = (ValueError, TypeError, OSError)
+    with failing(2, *bad, names=vars(chosen), typed=_TYPED, memory=_LESS_MEMORY):
         check_threads(chosen.threads)
         import torch
 
@@ -141,7 +193,7 @@ def work(chosen: argparse.Namespace) -> int:
         from faithattn.paper.experiment.study import CHECKPOINT
 
         torch.set_num_threads(chosen.threads)
-        prepared = prepare(chosen.task, _settings(chosen), checkpoint=chosen.checkpoint)
+        prepared = prepare(chosen.data, _settings(chosen), checkpoint=chosen.checkpoint)
         folder = report.prepare_folder(
             chosen.out or _default_folder(prepared.dataset.name, prepared.settings)
         )
@@ -162,7 +214,10 @@ def _settings(chosen: argparse.Namespace) -> Settings:
     from faithattn.paper.experiment import Settings
 
     given = {field.name for field in fields(Settings)} & set(vars(chosen))
-    return Settings(**{name: getattr(chosen, name) for name in given})
+    options = {name: getattr(chosen, name) for name in given}
+    if options["classes"] is not None:
+        options["classes"] = tuple(options["classes"])
+    return Settings(**options)
 
 
 def _default_folder(name: str, settings: Settings) -> Path:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 # Errors about rows have these as their subject too, and then mean what the rows hold.
 _COLUMNS = ("text", "label", "split")
-_PLACES = {"task": "TASK", "model": "MODEL"}  # arguments without a name
+_PLACES = {"model": "MODEL"}  # arguments without a name
 
 
-def in_options(message: str, names: Iterable[str]) -> str:
+def in_options(message: str, names: Iterable[str], typed: Mapping[str, str] | None = None) -> str:
     """Names options as they are typed.
 
     Args:
         message: Text of an error, ``<argument> must <rule>; got <observed>. <remedy>``.
-        names: Arguments that the command line sets, ``task`` among them.
+        names: Arguments that the command line sets, ``model`` among them.
+        typed: Those of them that are typed otherwise than by their name.
 
     Returns:
         The text with options for the arguments that are its subject, that are
@@ -27,7 +28,8 @@ def in_options(message: str, names: Iterable[str]) -> str:
         >>> in_options("text must hold a word in every row. Pass text=.", ["text"])
         'text must hold a word in every row. Pass --text.'
     """
-    known = {name: _PLACES.get(name, f"--{name.replace('_', '-')}") for name in names}
+    places = {**_PLACES, **(typed or {})}
+    known = {name: places.get(name, f"--{name.replace('_', '-')}") for name in names}
     subject, must, rest = message.partition(" must ")
     if must:
         about_rows = not rest.startswith("name ")

@@ -11,18 +11,18 @@ from faithattn.paper.report import prepare_folder, write_report
 
 
 def reproduce(
-    task: str | PathLike[str] | Dataset,
+    data: str | PathLike[str] | Dataset,
     settings: Settings | None = None,
     *,
     out: str | PathLike[str] | None = None,
     checkpoint: str | PathLike[str] | None = None,
     progress: bool = False,
 ) -> Experiment:
-    """Trains the published model on a task and runs the four published tests.
+    """Trains a published model on a task and runs the four published tests.
 
     Args:
-        task: ``babi-1``, ``babi-2``, ``babi-3``, a file of labelled texts for
-            :func:`~faithattn.paper.data.readers.read_texts`, or a data set.
+        data: ``babi-1``, ``babi-2``, ``babi-3``, ``generated``, a file or
+            folder of the kind that ``settings.task`` names, or a data set.
         settings: What to do; None for the published settings.
         out: Folder for results, tables and figures, made if need be; None to
             write nothing.
@@ -55,7 +55,7 @@ def reproduce(
         ['adversarial_attention', 'farthest_attention', 'gradient_correlation', 'gradient_loo',
          'loo_correlation', 'permutation_test']
     """
-    prepared = prepare(task, settings, checkpoint=checkpoint)
+    prepared = prepare(data, settings, checkpoint=checkpoint)
     if out is None:
         return run(prepared, progress=progress)
     folder = prepare_folder(out)

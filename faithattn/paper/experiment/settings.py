@@ -23,7 +23,9 @@ _COUNTS = (
     "hidden_size",
     "batch_size",
     "n_steps",
+    "maximum_words",
 )
+_OPEN = ("instances", "epochs", "maximum_words")
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,14 @@ class Settings:
     Attributes:
         encoder: ``"bilstm"``, ``"cnn"`` or ``"average"``; None for
             ``"bilstm"``, or what the checkpoint holds.
-        attention: ``"additive"`` or ``"scaled_dot"``; None for ``"additive"``,
-            or what the checkpoint holds.
+        attention: ``"additive"``, ``"scaled_dot"`` or, for texts, ``"log_odds"``
+            (fixed, from a logistic regression on the words); None for
+            ``"additive"``, or what the checkpoint holds.
+        tie_attention: Weight of the penalty that ties learned attention to that
+            of the logistic regression; 0 for none, as published.
         seed: Seed of data, first weights, order of training and draws, 0 or more.
         epsilon: Output change allowed to an adversary, above 0 to 1; None for
-            .01 (texts) or .05 (questions).
+            .01 (texts) or .05 (questions and pairs).
         permutations: Shuffles of each instance.
         adversaries: Adversaries of each instance.
         instances: Test instances to run the four tests on, drawn at random;
@@ -45,20 +50,26 @@ class Settings:
         minimum_words: Test instances with fewer words are left out of the four
             tests, and the report says how many are left.
         epochs: Passes over the training examples at most; None for 8 (texts)
-            or 16 (questions).
+            or 16 (questions and pairs).
         minimum_count: Words that are rarer in training are unknown.
         vectors: File of pretrained word vectors, or None.
         embedding_size: Features of one embedding; ``vectors`` has its own.
         hidden_size: Half the features of one state.
         batch_size: Instances in a batch, in training and in the tests.
         n_steps: Steps of the search for adversaries.
+        task: What the files hold, such as ``"labels"`` or ``"snli"``; see
+            :func:`~faithattn.paper.experiment.sources.load_data`; None for
+            texts of one class each.
         text: Column of the texts; None for the common names.
         label: Column of the labels; None for the common names.
         split: Column of the splits; None for the common names.
+        classes: Classes to keep, in this order; None for all.
+        maximum_words: Longer texts are cut; None to cut none.
     """
 
     encoder: str | None = None
     attention: str | None = None
+    tie_attention: float = 0.0
     seed: int = 0
     epsilon: float | None = None
     permutations: int = 100
@@ -72,9 +83,12 @@ class Settings:
     hidden_size: int = 128
     batch_size: int = 32
     n_steps: int = 500
+    task: str | None = None
     text: str | None = None
     label: str | None = None
     split: str | None = None
+    classes: tuple[str, ...] | None = None
+    maximum_words: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -89,13 +103,18 @@ def check_settings(settings: Settings) -> None:
         raise ValueError(f"seed must be below 2**63; got {settings.seed}. Use a smaller number.")
     for name in _COUNTS:
         value = getattr(settings, name)
-        if value is not None or name not in ("instances", "epochs"):
+        if value is not None or name not in _OPEN:
             _check_count(name, value)
+    if not (math.isfinite(settings.tie_attention) and settings.tie_attention >= 0):
+        raise ValueError(
+            f"tie_attention must be finite and not negative; got {settings.tie_attention}. "
+            "Pass 0 for no penalty."
+        )
     epsilon = settings.epsilon
     if epsilon is not None and not (math.isfinite(epsilon) and 0 < epsilon <= 1):
         raise ValueError(
             f"epsilon must be above 0 and at most 1; got {epsilon}. The published values are .01 "
-            "for texts and .05 for questions."
+            "for texts and .05 for questions and pairs."
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,14 +13,21 @@ import torch
 
 from faithattn.metrics.correlation import importance_agreement
 from faithattn.paper.data.examples import Dataset, Example
+from faithattn.paper.experiment.comparable import published_name_of
+from faithattn.paper.experiment.findings import LogOddsFindings, TopK
+from faithattn.paper.experiment.kinds import PRACTICE
 from faithattn.paper.experiment.measurement import (
     Evidence,
+    Measurements,
     evidence_shares,
     run_tests,
 )
 from faithattn.paper.experiment.preparation import Prepared
 from faithattn.paper.experiment.settings import Settings
-from faithattn.paper.published import PublishedFigure, published, published_row
+from faithattn.paper.experiment.topk import top_k_agreement
+from faithattn.paper.experiment.words import find_log_odds
+from faithattn.paper.log_odds import accuracy, attention_penalty
+from faithattn.paper.published import PublishedFigure, published_row
 from faithattn.paper.training import TrainingRecord, train_classifier
 from faithattn.paper.training.checkpoints import save
 from faithattn.paper.training.evaluation import Evaluation, evaluate
@@ -31,11 +37,6 @@ from faithattn.results.permutation import PermutationResult
 from faithattn.statistics import Summary
 
 CHECKPOINT = "model.npz"
-
-# Epochs without a better one after which training stops. Questions need more: the model sits on
-# a plateau for some epochs before it learns to find the sentence that answers.
-_PATIENCE_TEXTS = 3
-_PATIENCE_QUESTIONS = 5
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class Experiment:
         farthest: The most different there is, or that our search finds.
         evidence: Shares of the scores on the supporting sentences; None where
             these are not known.
+        log_odds: What the words say by themselves, and what the model makes of
+            attention to that; None for pairs and questions.
+        top_k: Agreement of the three rankings over the words ranked first.
         seconds: Wall time of each step.
         threads: PyTorch's threads; another number may change the last digits.
         checkpoint: Where the model was saved or loaded from; None if only in memory.
@@ -71,6 +75,8 @@ class Experiment:
     adversarial: AdversarialResult
     farthest: AdversarialResult
     evidence: Evidence | None
+    log_odds: LogOddsFindings | None
+    top_k: tuple[TopK, ...]
     seconds: Mapping[str, float]
     threads: int
     checkpoint: Path | None
@@ -98,12 +104,7 @@ class Experiment:
     @property
     def published_name(self) -> str | None:
         """The data set of the published study that this is, as far as its name tells."""
-        name = self.dataset.name
-        known = published(name)
-        if known:
-            return known[0].dataset
-        # "my-sst-v2" and "sst2" are SST, "lesstalk" is not.
-        return "sst" if re.search(r"(?<![a-z])sst(?![a-z])", name.lower()) else None
+        return published_name_of(self.dataset)
 
     def published(self, measure: str, group: str = "Overall") -> PublishedFigure | None:
         """The published figure for the same data set and model, None where there is none.
@@ -151,6 +152,9 @@ def run(
         save_model(prepared, record, checkpoint)
     test = evaluate(prepared.model, prepared.dataset.test, collate=prepared.collate)
     measured = run_tests(prepared, progress=progress)
+    start = time.perf_counter()
+    findings = _log_odds(prepared, measured, progress)
+    of_words = {} if findings is None else {"log-odds": time.perf_counter() - start}
     return Experiment(
         prepared=replace(prepared, record=record, trained=True),
         record=record,
@@ -162,9 +166,22 @@ def run(
         adversarial=measured.adversarial,
         farthest=measured.farthest,
         evidence=evidence_shares(prepared, measured.gradient, measured.loo),
-        seconds=seconds | measured.seconds,
+        log_odds=findings,
+        top_k=top_k_agreement(measured.gradient, measured.loo),
+        seconds=seconds | measured.seconds | of_words,
         threads=torch.get_num_threads(),
         checkpoint=None if checkpoint is None else Path(checkpoint),
+    )
+
+
+def _log_odds(prepared: Prepared, measured: Measurements, progress: bool) -> LogOddsFindings | None:
+    """What words say by themselves beside what the model attends to; None for two texts."""
+    log_odds, dataset = prepared.log_odds, prepared.dataset
+    if log_odds is None:
+        return None
+    right = accuracy(log_odds, dataset.test, prepared.vocabulary)
+    return find_log_odds(
+        prepared, log_odds, right, measured.gradient, measured.loo, progress=progress
     )
 
 
@@ -183,15 +200,19 @@ def save_model(
 
 def _train(prepared: Prepared, progress: bool) -> TrainingRecord:
     """Trains the model in place."""
-    settings, dataset = prepared.settings, prepared.dataset
+    settings, dataset, log_odds = prepared.settings, prepared.dataset, prepared.log_odds
+    practice, penalty = PRACTICE[dataset.kind], None
+    if settings.tie_attention and log_odds is not None:
+        penalty = attention_penalty(log_odds, settings.tie_attention)
     return train_classifier(
         prepared.model,
         dataset.train,
         dataset.dev,
         collate=prepared.collate,
-        epochs=8 if settings.epochs is None else settings.epochs,
+        epochs=settings.epochs or practice.epochs,
         batch_size=settings.batch_size,
-        patience=_PATIENCE_QUESTIONS if dataset.train[0].question else _PATIENCE_TEXTS,
+        patience=practice.patience,
+        penalty=penalty,
         seed=settings.seed,
         progress=progress,
     )
