@@ -188,7 +188,7 @@ def test_dev_is_taken_out_of_train(tmp_path: Path) -> None:
         (GOOD.replace("test", "dev"), r"split must give rows to test; got none"),
         (GOOD.replace("train", "dev"), r"split must give rows to train; got none"),
         (GOOD.replace("dev", "test"), r"split must leave rows for dev; got 2 training rows"),
-        (GOOD.replace("text", "body"), r"text must name a column.*text or sentence or review"),
+        (GOOD.replace("text", "words"), r"text must name a column.*text or sentence or review"),
         (GOOD.replace("label", "stars"), r"label must name a column of .*films.csv; got none"),
         ("good film,1,train\nbad,0,train\n", r"a delimited file begins with a header"),
         ("text,text,label\na,b,1\n", r"name each column once; got 'text' twice at line 1"),
@@ -230,7 +230,7 @@ def test_paths(tmp_path: Path) -> None:
         read_texts(tmp_path / "none.csv")
     folder = tmp_path / "folder.csv"
     folder.mkdir()
-    with pytest.raises(ValueError, match=r"path must name a file; got the folder"):
+    with pytest.raises(ValueError, match=r"the folder .*folder.csv without a file that ends in"):
         read_texts(folder)
     with pytest.raises(ValueError, match=r"path must end in .csv, .tsv or .jsonl; got .*films.txt"):
         read_texts(write(tmp_path, GOOD, "films.txt"))
@@ -281,11 +281,6 @@ def test_nul_characters_are_refused_not_swallowed(tmp_path: Path, name: str) -> 
         line = 2
     with pytest.raises(ValueError, match=rf"NUL.* line {line} of .*{name}"):
         read_texts(path)
-
-
-def test_folders_are_called_folders(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="path must name a file; got the folder"):
-        read_texts(tmp_path)
 
 
 def test_number_of_classes(tmp_path: Path) -> None:

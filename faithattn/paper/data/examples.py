@@ -45,7 +45,7 @@ class Dataset:
         test: Examples to measure on.
         labels: Name of each class or label, by index.
         left_out: How many rows of the files were left out, by reason.
-        cut: How many texts were cut at the end for being too long.
+        cut: How many of the texts were cut to a maximum length.
     """
 
     name: str

@@ -1,18 +1,25 @@
-"""Rows of CSV, TSV and JSON-lines files, each with the line it begins on."""
+"""Rows of CSV, TSV and JSON-lines files, read one by one, each with the line it begins on."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Iterator
+from itertools import chain
 from os import PathLike, fspath
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from faithattn.paper.data.files import numbered_lines, refuse_folder
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
+# Bounds what a file without line ends takes into memory, far above any text.
+_LONGEST_LINE = 2**24
+
+_T = TypeVar("_T")
+
+TABLES = (*_DELIMITERS, *_JSON_LINES)
 
 
 class Record(NamedTuple):
@@ -28,13 +35,17 @@ class Record(NamedTuple):
         return f"line {self.line} of {self.file}"
 
 
-def read_records(path: str | PathLike[str]) -> tuple[list[str], list[Record]]:
-    """Returns the columns and the rows of a file; empty lines are no rows."""
+def read_records(path: str | PathLike[str]) -> tuple[list[str], Iterator[Record]]:
+    """Returns the columns and the rows of a file, which are read as they are taken.
+
+    Empty lines are no rows. Each row of a JSON-lines file may have other
+    columns, so that such a file is read twice.
+    """
     refuse_folder(path)
     suffix = Path(path).suffix.lower()
     if suffix in _JSON_LINES:
-        records = list(_json_lines(path))
-        columns = list(dict.fromkeys(column for record in records for column in record.values))
+        columns = list(dict.fromkeys(name for each in _json_lines(path) for name in each.values))
+        records = _json_lines(path)
     elif suffix in _DELIMITERS:
         columns, records = _table(path, _DELIMITERS[suffix])
     else:
@@ -42,17 +53,22 @@ def read_records(path: str | PathLike[str]) -> tuple[list[str], list[Record]]:
             f"path must end in .csv, .tsv or .jsonl; got {fspath(path)}. "
             "Convert the file, or rename it to say what it holds."
         )
-    if not records:
-        raise ValueError(
-            f"path must hold rows of texts and labels; got none in {fspath(path)}. "
-            "Check that the file is complete."
-        )
-    return columns, records
+    return columns, not_empty(records, path)
+
+
+def not_empty(records: Iterator[_T], path: str | PathLike[str]) -> Iterator[_T]:
+    """Returns the rows of a file again, of which there must be one."""
+    for first in records:
+        return chain([first], records)
+    raise ValueError(
+        f"path must hold rows of texts and labels; got none in {fspath(path)}. "
+        "Check that the file is complete."
+    )
 
 
 def _json_lines(path: str | PathLike[str]) -> Iterator[Record]:
     """Yields one row per line that holds a JSON object."""
-    for line, text in numbered_lines(path):
+    for line, text in numbered_lines(path, longest=_LONGEST_LINE):
         if not text.strip():
             continue
         try:
@@ -70,22 +86,28 @@ def _json_lines(path: str | PathLike[str]) -> Iterator[Record]:
         yield Record(line, values, fspath(path))
 
 
-def _table(path: str | PathLike[str], delimiter: str) -> tuple[list[str], list[Record]]:
+def _table(path: str | PathLike[str], delimiter: str) -> tuple[list[str], Iterator[Record]]:
     """Returns the header and the rows of a delimited file."""
-    columns: list[str] = []
-    records = []
-    for line, fields in _fields(path, delimiter):
-        if not columns:
-            columns = _header(fields, line, path)
-        elif len(fields) != len(columns):
+    fields = read_fields(path, delimiter)
+    for line, header in fields:
+        columns = _header(header, line, path)
+        return columns, _table_rows(fields, columns, path)
+    return [], iter(())
+
+
+def _table_rows(
+    rows: Iterator[tuple[int, list[str]]], columns: list[str], path: str | PathLike[str]
+) -> Iterator[Record]:
+    """Yields the rows of a delimited file, which must have as many columns as its header."""
+    file = fspath(path)
+    for line, fields in rows:
+        if len(fields) != len(columns):
             raise ValueError(
                 f"path must hold {len(columns)} columns in each row, as its header does; got "
-                f"{len(fields)} at line {line} of {fspath(path)}. "
+                f"{len(fields)} at line {line} of {file}. "
                 "Put texts that hold the separator between double quotes."
             )
-        else:
-            records.append(Record(line, dict(zip(columns, fields, strict=True)), fspath(path)))
-    return columns, records
+        yield Record(line, dict(zip(columns, fields, strict=True)), file)
 
 
 def _header(fields: list[str], line: int, path: str | PathLike[str]) -> list[str]:
@@ -100,9 +122,9 @@ def _header(fields: list[str], line: int, path: str | PathLike[str]) -> list[str
     return columns
 
 
-def _fields(path: str | PathLike[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def read_fields(path: str | PathLike[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yields the fields of each row that is not empty, with the line it begins on."""
-    texts = (text for _, text in numbered_lines(path))
+    texts = (text for _, text in numbered_lines(path, longest=_LONGEST_LINE))
     # Not strict, a quote left open would swallow the rest of the file.
     reader = csv.reader(texts, delimiter=delimiter, strict=True)
     while True:
@@ -114,7 +136,8 @@ def _fields(path: str | PathLike[str], delimiter: str) -> Iterator[tuple[int, li
         except csv.Error as error:
             raise ValueError(
                 f"path must hold well-formed rows; got a row at line {line} of {fspath(path)} that "
-                f"cannot be read ({error}). Close quotes, and double those inside quoted texts."
+                f"cannot be read ({error}). Close quotes, double those inside quoted texts, and "
+                "write very long texts to a .jsonl file."
             ) from error
         if fields:
             yield line, fields

@@ -7,18 +7,32 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("dev", "development", "val", "valid", "validation"), "dev"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
 
 class Row(NamedTuple):
-    """One checked row: its line, its tokens, the name of its class, its split if given, its place.
+    """One checked row: its place, its tokens, its class or labels, its split if given.
 
-    The place is the line and the file in words, for errors.
+    The class also says which rows are split alike; rows with several labels
+    share one that is empty.
     """
 
     line: int
-    tokens: tuple[str, ...]
-    label: str
-    split: str | None
-    place: str
+    file: str
+    tokens: Sequence[str]
+    label: str = ""
+    split: str | None = None
+    question: Sequence[str] = ()
+    labels: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Where the row is, for errors."""
+        return f"line {self.line} of {self.file}"
 
 
 class Splits(NamedTuple):
@@ -41,14 +55,24 @@ def check_fractions(dev_fraction: float, test_fraction: float) -> None:
         )
 
 
+def split_rows(rows: Sequence[Row], dev_fraction: float, test_fraction: float, seed: int) -> Splits:
+    """Splits as the rows say, or at random where they say nothing.
+
+    Either all of the rows have a split or none has.
+    """
+    if rows and rows[0].split is None:
+        return made_splits(rows, dev_fraction, test_fraction, seed)
+    return given_splits(rows, dev_fraction, seed)
+
+
 def given_splits(rows: Sequence[Row], dev_fraction: float, seed: int) -> Splits:
     """Splits as the rows say, taking dev out of train where no row is for dev."""
     splits = Splits(*([row for row in rows if row.split == name] for name in Splits._fields))
     for name, part in (("train", splits.train), ("test", splits.test)):
         if not part:
             raise ValueError(
-                f"split must give rows to {name}; got none. Mark some, or leave the split column "
-                "out of the file to have one made."
+                f"split must give rows to {name}; got none. Mark some, or leave the split out "
+                "to have one made."
             )
     known = {row.label for row in splits.train}
     for row in splits.dev + splits.test:
@@ -70,16 +94,17 @@ def made_splits(
     train, dev, test = [], [], []
     for label, members in _shuffled_classes(rows, seed):
         if len(members) < 3:
+            named = f" of {label!r}" if label else ""
             raise ValueError(
-                f"label must give each class 3 rows or more to split; got {len(members)} of "
-                f"{label!r}. Add rows, or a split column."
+                f"label must give each class 3 rows or more to split; got {len(members)}{named}. "
+                "Add rows, or a split column."
             )
         n_test = min(_share(members, test_fraction), len(members) - 2)
         n_dev = min(_share(members, dev_fraction), len(members) - n_test - 1)
         test += members[:n_test]
         dev += members[n_test : n_test + n_dev]
         train += members[n_test + n_dev :]
-    return Splits(sorted(train), sorted(dev), sorted(test))
+    return Splits(_in_order(train), _in_order(dev), _in_order(test))
 
 
 def _dev_from_train(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
@@ -94,7 +119,12 @@ def _dev_from_train(rows: Sequence[Row], fraction: float, seed: int) -> tuple[li
             f"split must leave rows for dev; got {len(rows)} training rows, one of each class. "
             "Add rows, or mark some as dev."
         )
-    return sorted(train), sorted(dev)
+    return _in_order(train), _in_order(dev)
+
+
+def _in_order(rows: Iterable[Row]) -> list[Row]:
+    """Returns the rows of one file in its order."""
+    return sorted(rows, key=lambda row: row.line)
 
 
 def _shuffled_classes(rows: Sequence[Row], seed: int) -> list[tuple[str, list[Row]]]:
