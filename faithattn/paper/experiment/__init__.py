@@ -1,8 +1,10 @@
 """The published experiment from a task to its results."""
 
+from faithattn.paper.experiment.exchange import find_log_odds
 from faithattn.paper.experiment.findings import LogOddsFindings, Replacement, TopK
 from faithattn.paper.experiment.measurement import Evidence
 from faithattn.paper.experiment.preparation import Prepared, prepare
+from faithattn.paper.experiment.replacement import word_replacement
 from faithattn.paper.experiment.settings import Settings
 from faithattn.paper.experiment.study import Experiment, run
 from faithattn.paper.experiment.topk import top_k_agreement
@@ -15,7 +17,9 @@ __all__ = [
     "Replacement",
     "Settings",
     "TopK",
+    "find_log_odds",
     "prepare",
     "run",
     "top_k_agreement",
+    "word_replacement",
 ]

@@ -24,6 +24,7 @@ from faithattn.results.correlation import Correlation
 from faithattn.results.permutation import PermutationResult
 
 _R = TypeVar("_R", bound=Result)
+_T = TypeVar("_T")
 
 
 class Evidence(NamedTuple):
@@ -80,7 +81,7 @@ def run_tests(prepared: Prepared, *, progress: bool) -> Measurements:
 
     def over(name: str, test: Callable[[Inputs, Tensor], _R]) -> _R:
         start = time.perf_counter()
-        result = _over_batches(prepared, test, name, progress)
+        result = over_instances(prepared, test, name, progress)
         seconds[name] = time.perf_counter() - start
         return result
 
@@ -123,10 +124,22 @@ def evidence_shares(prepared: Prepared, gradient: Correlation, loo: Correlation)
     )
 
 
-def _over_batches(
-    prepared: Prepared, test: Callable[[Inputs, Tensor], _R], name: str, progress: bool
-) -> _R:
-    """Runs one test over batches of similar length and puts the instances back in order."""
+def over_batches(
+    prepared: Prepared, test: Callable[[Inputs, Tensor], _T], name: str, progress: bool
+) -> tuple[list[_T], Tensor]:
+    """Runs something over batches of similar length.
+
+    Args:
+        prepared: A trained model and its data.
+        test: What to run on inputs and the places ``(B,)`` of the texts in the
+            test split.
+        name: What the progress bar says.
+        progress: Show it on standard error.
+
+    Returns:
+        What it returned for each batch, and the index ``(N,)`` that puts the
+        instances of all, one after the other, into the order of the test split.
+    """
     places = sorted(prepared.instances, key=lambda place: text_length(prepared.dataset.test[place]))
     size = prepared.settings.batch_size
     batches = [places[start : start + size] for start in range(0, len(places), size)]
@@ -138,7 +151,14 @@ def _over_batches(
             inputs, _ = prepared.collate([prepared.dataset.test[place] for place in batch])
             results.append(test(inputs, torch.tensor(batch)))
             bar.update(len(batch))
-    order = torch.tensor([place for batch in batches for place in batch]).argsort()
+    return results, torch.tensor([place for batch in batches for place in batch]).argsort()
+
+
+def over_instances(
+    prepared: Prepared, test: Callable[[Inputs, Tensor], _R], name: str, progress: bool
+) -> _R:
+    """Runs one test over all instances, in the order of the test split; see over_batches."""
+    results, order = over_batches(prepared, test, name, progress)
     return _reordered(type(results[0]).concatenate(results), order)
 
 
