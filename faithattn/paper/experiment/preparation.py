@@ -21,7 +21,7 @@ from faithattn.paper.data.readers import read_texts
 from faithattn.paper.data.vectors import load_vectors
 from faithattn.paper.data.vocabulary import Vocabulary
 from faithattn.paper.experiment.settings import Settings, check_settings
-from faithattn.paper.models import QuestionAnswerer, TextClassifier
+from faithattn.paper.models import PublishedModel, QuestionAnswerer, TextClassifier
 from faithattn.paper.training import TrainingRecord, build
 from faithattn.paper.training.checkpoints import Checkpoint, load
 from faithattn.paper.training.evaluation import Collate
@@ -52,7 +52,7 @@ class Prepared:
 
     dataset: Dataset
     vocabulary: Vocabulary
-    model: TextClassifier | QuestionAnswerer
+    model: PublishedModel
     settings: Settings
     data_seed: int
     record: TrainingRecord | None

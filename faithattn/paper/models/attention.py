@@ -1,4 +1,4 @@
-"""The two attention mechanisms of the published models."""
+"""The attention of the published models: two that are learned, one that is fixed."""
 
 from __future__ import annotations
 
@@ -160,3 +160,35 @@ ATTENTIONS: dict[str, type[AdditiveAttention] | type[ScaledDotAttention]] = {
     "additive": AdditiveAttention,
     "scaled_dot": ScaledDotAttention,
 }
+
+
+class LogOddsAttention(nn.Module):
+    """Attention that each word has by itself: a softmax over the words' given strength.
+
+    Nothing of it is learned, and no state goes into it.
+
+    Args:
+        strength: How strong each token id is, shape ``(V,)``.
+
+    References:
+        Jain and Wallace (2019), "Attention is not Explanation", section 4.2.1.
+
+    Examples:
+        >>> attend = LogOddsAttention(torch.tensor([0.0, 0.0, 0.0, 0.0, 3.0]).log1p())
+        >>> attend(torch.tensor([[2, 4, 1, 3]]), torch.tensor([[False, True, True, False]]))
+        tensor([[0.0000, 0.8000, 0.2000, 0.0000]])
+    """
+
+    strength: Tensor
+
+    def __init__(self, strength: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("strength", strength)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Weights ``(B, L)`` of ids over the positions of ``mask``, both ``(B, L)``."""
+        return masked_softmax(self.scores(ids), mask)
+
+    def scores(self, ids: Tensor) -> Tensor:
+        """Scores ``(B, L)`` of ids before the softmax."""
+        return self.strength[ids]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from faithattn._memory import chunk_size
 from faithattn.adapters.protocol import Run
 from faithattn.adapters.state import evaluating
-from faithattn.paper.data.ids import PADDING, word_mask
-from faithattn.paper.models.attention import ATTENTIONS
+from faithattn.paper.data.ids import PADDING
+from faithattn.paper.models.attention import ATTENTIONS, LogOddsAttention
 from faithattn.paper.models.common import FEATURE
 from faithattn.paper.models.encoders import BiLSTMEncoder
 from faithattn.paper.models.places import Head, ReadPlaces
@@ -21,6 +21,7 @@ from faithattn.paper.models.recurrence import ReadTexts, is_recurrent
 from faithattn.paper.models.windows import ReadWindows, is_windowed
 
 _DTYPES = (torch.float32, torch.float64)
+_SCORED = (*ATTENTIONS.values(), LogOddsAttention)
 _KEPT = 10  # features of a state kept for each position, projections included, by any encoder
 
 Read = Callable[[Any, Tensor], "Tensor | None"]
@@ -36,7 +37,7 @@ class ChangedTexts:
         run: Their run; None to make one.
         read: Takes the texts from inputs made of rows ``(n,)``; None if these
             differ in something else.
-        decode: Makes a run, without features, of states ``(n, L, H)``, of the mask
+        decode: Makes a run, without features, of states ``(n, L, H)``, of the texts
             ``(n, L)`` and of rows ``(n,)``.
         head: The same in its parts.
     """
@@ -69,7 +70,7 @@ class ChangedTexts:
             states = self._texts.states_read
         else:
             states = self._model.encoder(embedded, ids != PADDING)
-        run = decode(states, word_mask(ids), torch.arange(len(ids), device=ids.device))
+        run = decode(states, ids, torch.arange(len(ids), device=ids.device))
         return replace(run, features={FEATURE: embedded})
 
     def with_inputs(self, inputs: Any, rows: Tensor, gone: Tensor | None = None) -> Tensor | None:
@@ -116,7 +117,7 @@ class _Recurrent:
         """As :meth:`ReadPlaces.logits`."""
         edited = self._texts.edited(codes, rows)
         states = self._texts.states(edited, vectors)
-        found = self._decode(states, word_mask(ids[edited.order]), edited.rows).logits
+        found = self._decode(states, ids[edited.order], edited.rows).logits
         logits, same = torch.empty_like(found), torch.empty_like(edited.apart.same)
         logits[edited.order], same[edited.order] = found, edited.apart.same
         return logits, same
@@ -131,7 +132,7 @@ def can_share(model: Any, shape: Sequence[int]) -> bool:
     """
     encoder, weights = model.encoder, list(model.parameters())
     if not is_recurrent(encoder) and not (
-        is_windowed(encoder) and type(model.attention) in ATTENTIONS.values()
+        is_windowed(encoder) and type(model.attention) in _SCORED
     ):
         return False
     if any(map(_is_altered, model.modules())):

@@ -1,4 +1,4 @@
-"""What both published models are made of."""
+"""What all published models are made of."""
 
 from __future__ import annotations
 
@@ -86,18 +86,18 @@ def pool(weights: Tensor, values: Tensor) -> Tensor:
     return torch.bmm(weights.transpose(0, 1).to(values.dtype), values).transpose(0, 1)
 
 
-def require_entries(inputs: object, keys: Sequence[str]) -> Mapping[str, Tensor]:
+def require_entries(inputs: object, keys: Sequence[str], collate: str) -> Mapping[str, Tensor]:
     """Returns inputs that are a mapping with every key."""
     if not isinstance(inputs, Mapping):
         raise TypeError(
             f"inputs must be a mapping with {', '.join(keys)}; got {type(inputs).__name__}. "
-            "Collate questions with collate_questions."
+            f"Collate examples with {collate}."
         )
     missing = [key for key in keys if key not in inputs]
     if missing:
         raise ValueError(
             f"inputs must have the keys {', '.join(keys)}; got no {', '.join(missing)}. "
-            "Collate questions with collate_questions."
+            f"Collate examples with {collate}."
         )
     return inputs
 

@@ -29,11 +29,14 @@ class Head(NamedTuple):
         scores: Scores ``(K,)`` of states ``(K, size)`` in rows ``(K,)``.
         values: What is summed ``(K, M)``, of states ``(K, size)``.
         logits: Logits ``(n, C)`` of sums ``(n, M)`` in rows ``(n,)``.
+        fixed: Scores ``(n, L)`` of ids ``(n, L)`` where no state has a say in
+            them; None where ``scores`` counts.
     """
 
     scores: Callable[[Tensor, Tensor], Tensor]
     values: Callable[[Tensor], Tensor]
     logits: Callable[[Tensor, Tensor], Tensor]
+    fixed: Callable[[Tensor], Tensor] | None = None
 
 
 class ReadPlaces:
@@ -89,7 +92,8 @@ class ReadPlaces:
             numbers[fresh] = places + len(scores)
             more = self._judged(around, of_rows, vectors)
             scores, values = torch.cat([scores, more[0]]), torch.cat([values, more[1]])
-        weights = masked_softmax(scores[numbers], words)
+        fixed = self._head.fixed
+        weights = masked_softmax(scores[numbers] if fixed is None else fixed(ids), words)
         sums = nn.functional.embedding_bag(numbers, values, per_sample_weights=weights, mode="sum")
         return self._head.logits(sums, rows), apart.same
 

@@ -17,18 +17,25 @@ import torch
 from torch import Tensor
 
 from faithattn.paper.data.vocabulary import Vocabulary
-from faithattn.paper.models import QuestionAnswerer, TextClassifier
+from faithattn.paper.models import (
+    PairClassifier,
+    PublishedModel,
+    QuestionAnswerer,
+    TextClassifier,
+)
 from faithattn.paper.training import TrainingRecord
 
 FORMAT = "faithattn model"
-VERSION = 1
-
+VERSION = 2
 _METADATA = "metadata"
 _WEIGHTS = "weights."
+# Version 1 knew text classifiers of one learned logit, and question answerers; it reads the same.
+_READ = (1, VERSION)
 _DTYPES = (torch.float16, torch.float32, torch.float64)
-_MODELS: Mapping[str, type[TextClassifier] | type[QuestionAnswerer]] = {
+_MODELS: Mapping[str, type[PublishedModel]] = {
     "text classifier": TextClassifier,
     "question answerer": QuestionAnswerer,
+    "pair classifier": PairClassifier,
 }
 
 
@@ -43,7 +50,7 @@ class Checkpoint:
         metadata: What the caller saved with it, as JSON gives it back.
     """
 
-    model: TextClassifier | QuestionAnswerer
+    model: PublishedModel
     vocabulary: Vocabulary
     record: TrainingRecord | None
     metadata: Mapping[str, Any]
@@ -51,7 +58,7 @@ class Checkpoint:
 
 def save(
     path: str | PathLike[str],
-    model: TextClassifier | QuestionAnswerer,
+    model: PublishedModel,
     vocabulary: Vocabulary,
     *,
     record: TrainingRecord | None = None,
@@ -156,10 +163,10 @@ _UNREADABLE = (
 
 def _check_fit(model: object, vocabulary: Vocabulary) -> None:
     """Raises unless the model is one of the paper's and has the vocabulary's size."""
-    if not isinstance(model, TextClassifier | QuestionAnswerer):
+    if not isinstance(model, PublishedModel):
         raise TypeError(
-            f"model must be a TextClassifier or QuestionAnswerer; got {type(model).__name__}. "
-            "Save other models with torch.save."
+            f"model must be one of {', '.join(each.__name__ for each in _MODELS.values())}; got "
+            f"{type(model).__name__}. Save other models with torch.save."
         )
     if model.embedding.num_embeddings != len(vocabulary):
         raise ValueError(
@@ -180,7 +187,7 @@ def _array(name: str, value: Tensor) -> np.ndarray[Any, Any]:
 
 
 def _encoded(
-    model: TextClassifier | QuestionAnswerer,
+    model: PublishedModel,
     vocabulary: Vocabulary,
     record: TrainingRecord | None,
     metadata: Mapping[str, Any] | None,
@@ -216,9 +223,10 @@ def _check_version(header: Mapping[str, Any], file: Path) -> None:
     """Raises unless the header is of this format and version."""
     if header["format"] != FORMAT:
         raise ValueError("another format")
-    if header["version"] != VERSION:
+    if header["version"] not in _READ:
         raise _VersionError(
-            f"path must name a checkpoint of version {VERSION}; got version {header['version']} in "
+            f"path must name a checkpoint of version {' or '.join(map(str, _READ))}; got version "
+            f"{header['version']} in "
             f"{file}. Load it with the release that saved it."
         )
 
