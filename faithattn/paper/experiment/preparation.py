@@ -182,7 +182,7 @@ def _resolved(settings: Settings, answers: bool) -> Settings:
 
 def _new_model(
     dataset: Dataset, settings: Settings, answers: bool
-) -> tuple[Vocabulary, TextClassifier | QuestionAnswerer, float | None]:
+) -> tuple[Vocabulary, PublishedModel, float | None]:
     """Builds the vocabulary of the training split and a model with its first weights."""
     texts = [part for each in dataset.train for part in (each.tokens, each.question)]
     vocabulary = Vocabulary.build(texts, minimum_count=settings.minimum_count)
