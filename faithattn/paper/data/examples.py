@@ -45,6 +45,7 @@ class Dataset:
         test: Examples to measure on.
         labels: Name of each class or label, by index.
         left_out: How many rows of the files were left out, by reason.
+        cut: How many of the texts were cut to a maximum length.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Dataset:
     test: tuple[Example, ...]
     labels: tuple[str, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)
+    cut: int = 0
 
     @property
     def kind(self) -> Kind:

@@ -14,11 +14,13 @@ import torch
 
 from faithattn.metrics.correlation import importance_agreement
 from faithattn.paper.data.examples import Dataset, Example
+from faithattn.paper.experiment.findings import LogOddsFindings, TopK
 from faithattn.paper.experiment.measurement import (
     Evidence,
     evidence_shares,
     run_tests,
 )
+from faithattn.paper.experiment.predictions import predicted_labels
 from faithattn.paper.experiment.preparation import Prepared
 from faithattn.paper.experiment.settings import Settings
 from faithattn.paper.published import PublishedFigure, published, published_row
@@ -59,6 +61,10 @@ class Experiment:
         seconds: Wall time of each step.
         threads: PyTorch's threads; another number may change the last digits.
         checkpoint: Where the model was saved or loaded from; None if only in memory.
+        predicted_labels: Labels that the model says hold, of each instance;
+            None where there is one class.
+        log_odds: What attention and words by log-odds do; None where not asked for.
+        top_k: Distances of the words ranked first, by their number and by pair.
     """
 
     prepared: Prepared
@@ -74,6 +80,9 @@ class Experiment:
     seconds: Mapping[str, float]
     threads: int
     checkpoint: Path | None
+    predicted_labels: tuple[tuple[int, ...], ...] | None = None
+    log_odds: LogOddsFindings | None = None
+    top_k: tuple[TopK, ...] = ()
 
     @property
     def settings(self) -> Settings:
@@ -165,6 +174,7 @@ def run(
         seconds=seconds | measured.seconds,
         threads=torch.get_num_threads(),
         checkpoint=None if checkpoint is None else Path(checkpoint),
+        predicted_labels=predicted_labels(prepared),
     )
 
 
