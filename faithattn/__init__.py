@@ -103,6 +103,7 @@ if TYPE_CHECKING:
         Question,
         Score,
     )
+    from faithattn.metrics.substitution import attention_substitution
     from faithattn.metrics.violation import (
         faithfulness_violation,
         polarity_agreement,
@@ -137,6 +138,7 @@ if TYPE_CHECKING:
         RemovalCurves,
         SoftRemoval,
     )
+    from faithattn.results.substitution import SubstitutionResult
     from faithattn.results.violation import (
         PolarityResult,
         ViolationResult,
@@ -194,6 +196,7 @@ __all__ = [
     "SingleErasure",
     "SoftRemoval",
     "Statistics",
+    "SubstitutionResult",
     "Summary",
     "SupportsRemoval",
     "SupportsReplay",
@@ -211,6 +214,7 @@ __all__ = [
     "attention_flow",
     "attention_relevance",
     "attention_rollout",
+    "attention_substitution",
     "audit",
     "average_precision",
     "benjamini_hochberg",
@@ -331,6 +335,7 @@ _HOMES = {
     "metrics.removal.curves": ["removal_curves"],
     "metrics.removal.soft": ["soft_removal"],
     "metrics.scores.question": ["Question", "Score"],
+    "metrics.substitution": ["attention_substitution"],
     "metrics.violation": ["faithfulness_violation", "polarity_agreement"],
     "planted.calibration.measuring": ["calibrate"],
     "planted.calibration.outcome": ["Calibration"],
@@ -344,6 +349,7 @@ _HOMES = {
     "results.permutation": ["PermutationResult"],
     "results.plausibility": ["Plausibility"],
     "results.removal": ["NormalizedAOPC", "RemovalAgreement", "RemovalCurves", "SoftRemoval"],
+    "results.substitution": ["SubstitutionResult"],
     "results.violation": ["PolarityResult", "ViolationResult"],
     "statistics.differences": ["Difference", "compare_means"],
     "statistics.intervals": ["mean_interval"],

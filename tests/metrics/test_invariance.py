@@ -16,6 +16,7 @@ from torch import Tensor
 from faithattn import (
     Plausible,
     adversarial_attention,
+    attention_substitution,
     gradient_correlation,
     loo_correlation,
     memory_budget,
@@ -73,6 +74,13 @@ def _search(model: Any, inputs: Any, instances: Tensor | None = None) -> Any:
     )  # fmt: skip
 
 
+def _substitute(model: Any, inputs: Any, instances: Tensor | None = None) -> Any:
+    """Weights that fall from the first real position on; nonsense elsewhere."""
+    mask = model.run(inputs).mask
+    weights = 1 / mask.double().cumsum(-1).clamp_min(1)
+    return attention_substitution(model, inputs, weights.masked_fill(~mask, torch.nan))
+
+
 TESTS = {
     "gradient": _gradient,
     "attached": _attached,
@@ -84,8 +92,9 @@ TESTS = {
     "attack": _attack,
     "published": _published,
     "search": _search,
+    "substitute": _substitute,
 }
-MAIN = ("gradient", "delete", "permute", "attack", "published", "search")
+MAIN = ("gradient", "delete", "permute", "attack", "published", "search", "substitute")
 EVERY = pytest.mark.parametrize("test", TESTS.values(), ids=TESTS)
 EACH = pytest.mark.parametrize("test", [TESTS[name] for name in MAIN], ids=MAIN)
 

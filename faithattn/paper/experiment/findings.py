@@ -52,7 +52,7 @@ class TopK(NamedTuple):
         k: Length of the lists.
         pair: ``"attention_gradient"``, ``"attention_loo"`` or ``"gradient_loo"``.
         distance: Kendall distance of the lists, ``(N,)`` in 0..1; nan with
-            fewer than two positions.
+            fewer than two positions or where a score is constant.
         chance: Its exact expectation where one of the rankings is drawn at
             random, ``(N,)``; nan likewise.
         positions: How many positions a text has, ``(N,)`` int64. Texts with no
