@@ -210,19 +210,6 @@ def test_failures_on_the_way(
     assert capsys.readouterr().err == "\nfaithattn reproduce: interrupted.\n"
 
 
-def test_published(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["published", "SST"]) == 0
-    table = capsys.readouterr().out
-    assert "0.351" in table
-    assert "[.25,.5) class 1" in table
-    assert "babi-1" not in table
-    assert main(["published"]) == 0
-    table = capsys.readouterr().out
-    assert "babi-1" in table
-    assert "class" not in table
-    assert "sst" in fails(["published", "nothing"], capsys)
-
-
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, said in (
         (["--version"], f"faithattn {__version__}"),

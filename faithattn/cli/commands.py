@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import io
-import math
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from faithattn._version import __version__
-from faithattn.cli import audit, audits, calibrate, reproduce
+from faithattn.cli import audit, audits, calibrate, published, reproduce
 from faithattn.cli.errors import CommandError
 
 _DESCRIPTION = """\
@@ -105,59 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     audits.add_parsers(commands)
     reproduce.add_parser(commands)
     calibrate.add_parser(commands)
-    _add_published(commands)
+    published.add_parser(commands)
     return parser
-
-
-def _add_published(commands: Any) -> None:
-    """Adds ``faithattn published``."""
-    parser = commands.add_parser(
-        "published",
-        help="show the figures that the study published",
-        description="Shows the figures of Jain & Wallace (2019), arXiv 1902.10186. Without a data "
-        "set, those over all instances; with one, also those by class and by largest attention.",
-    )
-    parser.add_argument("dataset", nargs="?", metavar="DATASET", help="such as sst or babi-1")
-    parser.set_defaults(work=_published)
-
-
-def _published(chosen: argparse.Namespace) -> int:
-    """Prints the published figures."""
-    from faithattn.paper.published import published
-
-    figures = published(chosen.dataset)
-    names = sorted({figure.dataset for figure in published()})
-    if not figures:
-        raise CommandError(
-            f"DATASET must be one of {', '.join(names)}; got {chosen.dataset}. The study has no "
-            "other.",
-            status=2,
-        )
-    if chosen.dataset is None:
-        figures = [figure for figure in figures if figure.group == "Overall"]
-    print(_PUBLISHED_HEADER)
-    for each in figures:
-        numbers = (each.mean, each.std, each.significant, each.median)
-        print(
-            f"{each.dataset:<14} {each.encoder:<8} {each.attention:<11} {each.measure:<21} "
-            f"{each.group:<17}" + "".join(f"{_number(number):>7}" for number in numbers)
-        )
-    print(
-        "\nmean, std, p<=.05 (share of instances) and median over instances; empty: not published."
-        "\npermutation_test and adversarial_attention were read off drawings and are approximate."
-        "\nSource: Jain & Wallace 2019, arXiv 1902.10186."
-    )
-    return 0
-
-
-_PUBLISHED_HEADER = (
-    f"{'data set':<14} {'encoder':<8} {'attention':<11} {'measure':<21} {'group':<17}"
-    f"{'mean':>7}{'std':>7}{'p<=.05':>7}{'median':>7}"
-)
-
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.3f}"
 
 
 def _one_line(error: Exception) -> str:

@@ -53,6 +53,32 @@ def text(document: Document, width: int = 100) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
+def table_lines(part: Table, width: int) -> Iterator[str]:
+    """Lines of a table; columns that find no room follow below.
+
+    Args:
+        part: The table.
+        width: Columns of the terminal.
+    """
+    cells = [[plain(cell) for cell in row] for row in (part.columns, *part.rows)]
+    first = min(max(len(row[0]) for row in cells), max(12, width // 3))
+    room = width - first
+    widths = [
+        _GAP + min(max(len(row[place]) for row in cells), room - _GAP)
+        for place in range(len(part.columns))
+    ]
+    for number, columns in enumerate(_side_by_side(widths, room)):
+        if number:
+            yield ""
+        for row in cells:
+            line = plain(row[0], first).ljust(first)
+            for place in columns:
+                cell = plain(row[place], widths[place] - _GAP)
+                left = part.aligned[place] == "l"
+                line += f"{'':{_GAP}}{cell:{'<' if left else '>'}{widths[place] - _GAP}}"
+            yield line.rstrip()
+
+
 def _part(part: Part, width: int, depth: int) -> Iterator[str]:
     """Blocks of one part."""
     if isinstance(part, Section):
@@ -61,10 +87,10 @@ def _part(part: Part, width: int, depth: int) -> Iterator[str]:
         for each in part.parts:
             yield from _part(each, width, depth + 1)
     elif isinstance(part, Table):
-        yield "\n".join([*_lines(part.caption, width), *_table(part, width)])
+        yield "\n".join([*_lines(part.caption, width), *table_lines(part, width)])
     elif isinstance(part, Chart):
         yield _wrapped(f"{part.title}. {part.description}", width)
-        yield "\n".join(_table(part.data, width))
+        yield "\n".join(table_lines(part.data, width))
     elif isinstance(part, Callout):
         kind = "" if part.kind == "note" else f": {part.kind.upper()}"
         lines = [*_lines(part.title + kind, width), *_lines(part.text, width, "  ")]
@@ -89,27 +115,6 @@ def _plain_part(part: Paragraph | Bullets | Code | Facts, width: int) -> str:
     return "\n".join(
         line for key, value in part.entries for line in _lines(f"{key}: {value}", width)
     )
-
-
-def _table(part: Table, width: int) -> Iterator[str]:
-    """Lines of a table; columns that find no room follow below."""
-    cells = [[plain(cell) for cell in row] for row in (part.columns, *part.rows)]
-    first = min(max(len(row[0]) for row in cells), max(12, width // 3))
-    room = width - first
-    widths = [
-        _GAP + min(max(len(row[place]) for row in cells), room - _GAP)
-        for place in range(len(part.columns))
-    ]
-    for number, columns in enumerate(_side_by_side(widths, room)):
-        if number:
-            yield ""
-        for row in cells:
-            line = plain(row[0], first).ljust(first)
-            for place in columns:
-                cell = plain(row[place], widths[place] - _GAP)
-                left = part.aligned[place] == "l"
-                line += f"{'':{_GAP}}{cell:{'<' if left else '>'}{widths[place] - _GAP}}"
-            yield line.rstrip()
 
 
 def _side_by_side(widths: list[int], room: int) -> list[list[int]]:

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from faithattn.paper.published import published, published_row
+from faithattn.paper.published import published, published_datasets, published_row
 
 CORRELATIONS = ("gradient_correlation", "loo_correlation")
 
@@ -117,3 +117,45 @@ def test_names_of_data_sets() -> None:
 def test_the_returned_list_is_the_callers() -> None:
     published().clear()
     assert published()
+
+
+FIGURES = {  # by data set: of the average encoder, the BiLSTM and the CNN
+    "20news-sports": (33, 32, 32),
+    "agnews": (32, 32, 31),
+    "anemia": (27, 30, 33),
+    "babi-1": (17, 19, 20),
+    "babi-2": (22, 18, 20),
+    "babi-3": (15, 18, 17),
+    "cnn": (14, 17, 20),
+    "diab": (30, 32, 34),
+    "hipsurgery": (28, 28, 28),
+    "imdb": (28, 29, 28),
+    "kneesurgery": (30, 30, 26),
+    "mortality": (30, 20, 30),
+    "phenotyping": (9, 9, 9),
+    "readmission": (14, 19, 15),
+    "snli": (45, 46, 52),
+    "sst": (30, 31, 32),
+    "tweet": (34, 32, 34),
+}
+
+
+def test_every_data_set_and_encoder_has_its_figures() -> None:
+    counts = Counter((row.dataset, row.encoder) for row in published())
+    for dataset, numbers in FIGURES.items():
+        encoders = ("average", "bilstm", "cnn")
+        assert tuple(counts.pop((dataset, encoder)) for encoder in encoders) == numbers
+    assert not counts
+
+
+def test_data_sets() -> None:
+    listed = published_datasets()
+    assert [each.name for each in listed] == sorted(FIGURES)
+    for each in listed:
+        assert each.figures == sum(FIGURES[each.name])
+        assert each.encoders == ("average", "bilstm", "cnn")
+        groups = {row.group for row in published(each.name) if row.measure in CORRELATIONS}
+        if each.ordered:
+            assert groups == {"Overall", "0", "1"} and len(each.classes) in (0, 2)
+        elif each.classes:
+            assert groups == {"Overall", *map(str, range(len(each.classes)))}

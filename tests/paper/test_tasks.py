@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pytest
-import torch
 
-from faithattn import AttentionView, audit
 from faithattn.paper.data.examples import Dataset
 from faithattn.paper.data.generated import generate
 from faithattn.paper.experiment import Experiment, Settings, prepare, run
-from faithattn.paper.report import instance_records, write_report
 
 KINDS = ("texts", "topics", "labels", "pairs", "questions", "documents")
 SETTINGS = Settings(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from faithattn.pages.charts.grid import draw_grid
 from faithattn.pages.charts.marks import SHAPES
 from faithattn.pages.charts.rows import Row, Style, draw_rows
+from faithattn.pages.charts.scatter import MOST_POINTS, Cloud, draw_scatter
 from faithattn.pages.document import Chart, Table
 from faithattn.pages.numbers import UNDEFINED, digits_of, interval, number
 
@@ -70,6 +72,29 @@ def grid_chart(
         (row, *(number(value) for value in line)) for row, line in zip(rows, values, strict=True)
     )
     return Chart(name, title, description, drawn, Table(title, ("", *columns), cells, folded=True))
+
+
+def scatter_chart(name: str, title: str, description: str, cloud: Cloud, data: Table) -> Chart:
+    """A cloud of points, with a table of what it comes to.
+
+    Args:
+        name: Name of its file, without an ending.
+        title: What it shows.
+        description: How to read it; where not all points are drawn, that is added.
+        cloud: The points and how they are drawn.
+        data: The numbers of the figure, such as the medians.
+
+    Examples:
+        >>> table = Table("Medians", ("", "median"), (("all", "0.200"),))
+        >>> cloud = Cloud([0.1, 0.6], [0.0, 0.4], "JSD", "TVD")
+        >>> scatter_chart("change", "Change", "", cloud, table).data.rows
+        (('all', '0.200'),)
+    """
+    count = len(cloud.points)
+    if count > MOST_POINTS:
+        description += f" {MOST_POINTS:,} of {count:,} instances are drawn, chosen at random."
+    drawn = draw_scatter(title, description, cloud)
+    return Chart(name, title, description.strip(), drawn, replace(data, folded=True))
 
 
 def _row_table(title: str, rows: Sequence[Row], style: Style) -> Table:

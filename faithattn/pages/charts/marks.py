@@ -12,6 +12,8 @@ _SAID = {
     "mean with interval": "mean, 95 % interval",
     "quartiles": "median, middle half",
     "spread": "instances",
+    "point": "instance",
+    "level": "median of a range",
     "band": "unrelated (95 %)",
     "random": "random explanation",
     "uniform": "uniform attention",
@@ -51,7 +53,8 @@ def legend(kinds: Sequence[str], left: float, top: float, width: float) -> tuple
 
     Args:
         kinds: ``"mean"``, ``"mean with interval"``, ``"quartiles"``,
-            ``"spread"``, ``"band"`` and those of ``SHAPES``.
+            ``"spread"``, ``"point"``, ``"level"``, ``"band"`` and those of
+            ``SHAPES``.
         left: Where a line begins.
         top: Where the first line is.
         width: How long a line may be.
@@ -79,6 +82,10 @@ def _key(kind: str, x: float, y: float) -> str:
     if kind == "quartiles":
         box = element("rect", x=x - 9, y=y - 4, width=18.0, height=8.0, cls="quartiles")
         return box + element("line", x1=x, x2=x, y1=y - 7, y2=y + 7, cls="median")
+    if kind == "point":
+        return element("g", element("circle", cx=x, cy=y, r=2.5), cls="points")
+    if kind == "level":
+        return element("line", x1=x - 9, x2=x + 9, y1=y, y2=y, cls="median")
     if kind in ("spread", "band"):
         cls = "bars" if kind == "spread" else "band"
         return element("rect", x=x - 9, y=y - 6, width=18.0, height=12.0, cls=cls)

@@ -14,8 +14,7 @@ from typing import NamedTuple
 from faithattn._checks import require_count
 from faithattn.paper.data.examples import Dataset, Example
 from faithattn.paper.data.files import numbered_lines
-from faithattn.paper.data.readers import _SPLIT_NAMES as SPLIT_NAMES
-from faithattn.paper.data.splits import check_fractions
+from faithattn.paper.data.splits import SPLIT_NAMES, check_fractions
 
 _ENDING = ".question"
 _PARTS = ("an address", "a passage", "a question", "an answer", "the names of the entities")

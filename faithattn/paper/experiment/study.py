@@ -14,6 +14,7 @@ import torch
 from faithattn.metrics.correlation import importance_agreement
 from faithattn.paper.data.examples import Dataset, Example
 from faithattn.paper.experiment.comparable import published_name_of
+from faithattn.paper.experiment.exchange import find_log_odds
 from faithattn.paper.experiment.findings import LogOddsFindings, TopK
 from faithattn.paper.experiment.kinds import PRACTICE
 from faithattn.paper.experiment.measurement import (
@@ -22,10 +23,10 @@ from faithattn.paper.experiment.measurement import (
     evidence_shares,
     run_tests,
 )
+from faithattn.paper.experiment.predictions import predicted_labels
 from faithattn.paper.experiment.preparation import Prepared
 from faithattn.paper.experiment.settings import Settings
 from faithattn.paper.experiment.topk import top_k_agreement
-from faithattn.paper.experiment.words import find_log_odds
 from faithattn.paper.log_odds import accuracy, attention_penalty
 from faithattn.paper.published import PublishedFigure, published_row
 from faithattn.paper.training import TrainingRecord, train_classifier
@@ -63,6 +64,8 @@ class Experiment:
         seconds: Wall time of each step.
         threads: PyTorch's threads; another number may change the last digits.
         checkpoint: Where the model was saved or loaded from; None if only in memory.
+        predicted_labels: Labels that the model says hold, of each instance;
+            None where there is one class.
     """
 
     prepared: Prepared
@@ -80,6 +83,7 @@ class Experiment:
     seconds: Mapping[str, float]
     threads: int
     checkpoint: Path | None
+    predicted_labels: tuple[tuple[int, ...], ...] | None
 
     @property
     def settings(self) -> Settings:
@@ -171,6 +175,7 @@ def run(
         seconds=seconds | measured.seconds | of_words,
         threads=torch.get_num_threads(),
         checkpoint=None if checkpoint is None else Path(checkpoint),
+        predicted_labels=predicted_labels(prepared),
     )
 
 

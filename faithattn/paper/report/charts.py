@@ -17,11 +17,13 @@ from faithattn.pages.charts.rows import Row, Style
 from faithattn.pages.document import Chart
 from faithattn.pages.escaping import plain
 from faithattn.paper.experiment import Experiment
-from faithattn.paper.report.tables import median_length
+from faithattn.paper.published import PublishedFigure
+from faithattn.paper.report.arrays import Values, array
+from faithattn.paper.report.facts import median_length
+from faithattn.paper.report.names import published_class, unit
 from faithattn.results.correlation import Correlation
 from faithattn.statistics import ATTENTION_BINS, mean_interval, null_spread
 
-Values = NDArray[np.float64]
 _LN2 = math.log(2)
 _MOST_CLASSES = 3
 _FEWEST_FOR_OUTLINE = 5
@@ -75,7 +77,8 @@ def groups(experiment: Experiment) -> list[Group]:
     predicted = experiment.gradient.predicted.numpy()
     found = [Group("all", None, np.ones(len(predicted), bool))]
     labels = experiment.dataset.labels
-    if len(labels) <= _MOST_CLASSES:
+    # Several labels leave no predicted class.
+    if len(labels) <= _MOST_CLASSES and experiment.dataset.kind != "labels":
         found += [
             Group(f"predicted {plain(label, 24)}", number, predicted == number)
             for number, label in enumerate(labels)
@@ -98,7 +101,8 @@ def _tau_histogram(experiment: Experiment, name: str, result: Correlation) -> Ch
         f"tau-{name}",
         f"Attention and {name}: {described(values)}",
         f"How alike attention ranks words as {name} {does}: "
-        "each text counts once. Shaded: where 95 % of unrelated rankings of the median length lie.",
+        f"each {unit(experiment)} counts once. "
+        "Shaded: where 95 % of unrelated rankings of the median length lie.",
         rows,
         Style("Kendall tau", (-1, 1), tuple(edges.tolist()), height=64.0),
     )
@@ -134,9 +138,7 @@ def _histogram(
     """One group: its histogram, its mean and the published mean."""
     chosen = values[group.members]
     kept = chosen[~np.isnan(chosen)]
-    # Entities are numbered differently in the published bAbI tables, classes of texts are not.
-    number = "" if experiment.examples[0].question else str(group.number)
-    name = "Overall" if group.number is None else number
+    name = "Overall" if group.number is None else published_class(experiment, group.number)
     figure = experiment.published(measure, name)
     return Row(
         group.name,
@@ -161,19 +163,29 @@ def _by_attention(
     rows = []
     for place, range_name in enumerate(ATTENTION_BINS):
         for group in every:
-            suffix = "" if group.number is None else f" class {group.number}"
-            figure = experiment.published(measure, range_name + suffix)
+            figure = _published_range(experiment, measure, range_name, group)
             marks = {} if figure is None else {"published": figure.median}
             label = range_name if group.number is None else f"{range_name}, {group.name}"
             rows.append(_outline(label, values[(bins == place) & group.members], edges, marks))
     return row_chart(
         name,
         f"{title}: {described(values)}",
-        "By the largest attention weight. Bar: the middle half of the texts, with their median. "
+        f"By the largest attention weight. Bar: the middle half of the {unit(experiment)}s, with "
+        "their median. "
         "Published medians were read off a drawing.",
         rows,
         Style(axis, (0, reach), tuple(edges.tolist()), height=42.0, smooth=True),
     )
+
+
+def _published_range(
+    experiment: Experiment, measure: str, range_name: str, group: Group
+) -> PublishedFigure | None:
+    """The published figure of a range of attention, of all instances or of a class."""
+    if group.number is None:
+        return experiment.published(measure, range_name)
+    number = published_class(experiment, group.number)
+    return experiment.published(measure, f"{range_name} class {number}") if number else None
 
 
 def _pair_agreement(experiment: Experiment) -> Chart:
@@ -252,12 +264,3 @@ def described(values: Values) -> str:
         return f"no values{undefined}"
     spread = f" ± {kept.std(ddof=1):.2f}" if len(kept) > 1 else ""
     return f"mean {kept.mean():.2f}{spread}{undefined}"
-
-
-def array(tensor: Tensor) -> Values:
-    """A tensor as an array of double precision.
-
-    Args:
-        tensor: Numbers.
-    """
-    return np.asarray(tensor.detach().double().cpu().numpy(), dtype=np.float64)

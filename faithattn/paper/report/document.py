@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from faithattn.pages.document import Bullets, Document, Facts, Paragraph, Part, Table
 from faithattn.pages.document import Section as Chapter
 from faithattn.paper.experiment import Experiment
 from faithattn.paper.report.charts import charts
-from faithattn.paper.report.tables import COLUMNS, Section, cells, facts, heading, notes, sections
+from faithattn.paper.report.facts import facts, heading, notes
+from faithattn.paper.report.finding_charts import finding_charts
+from faithattn.paper.report.finding_tables import FindingTable, finding_tables
+from faithattn.paper.report.tables import COLUMNS, Section, cells, has_published, sections
 from faithattn.paper.report.telling import explorer
 
 _FILES = (
@@ -34,9 +38,12 @@ def document_of(experiment: Experiment) -> Document:
     Args:
         experiment: What to describe.
     """
-    parts: list[Part] = [_chapter(section) for section in sections(experiment)]
-    parts.append(Chapter("How to read it", (Bullets(tuple(map(_sign, notes(experiment)))),)))
-    parts.append(Chapter("Figures", charts(experiment)))
+    every = sections(experiment)
+    parts: list[Part] = [_chapter(section) for section in every]
+    parts += map(_finding, finding_tables(experiment))
+    said = notes(experiment, published=has_published(every))
+    parts.append(Chapter("How to read it", (Bullets(tuple(map(_sign, said))),)))
+    parts.append(Chapter("Figures", charts(experiment) + finding_charts(experiment)))
     parts.append(Chapter("Texts, word by word", tuple(_texts(experiment))))
     parts += _training(experiment)
     times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in experiment.seconds.items())
@@ -56,6 +63,17 @@ def _chapter(section: Section) -> Chapter:
     )
     reading = f"{section.reading[:1].upper()}{section.reading[1:]}."
     return Chapter(section.title, (Paragraph(reading), table))
+
+
+def _finding(found: FindingTable) -> Chapter:
+    """What else was asked, with its table."""
+    table = found.table
+    signed = replace(
+        table,
+        columns=tuple(map(_sign, table.columns)),
+        rows=tuple(tuple(map(_sign, row)) for row in table.rows),
+    )
+    return Chapter(found.title, (Paragraph(_sign(found.reading)), signed))
 
 
 def _sign(text: str) -> str:

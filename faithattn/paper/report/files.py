@@ -6,22 +6,25 @@ import csv
 import json
 import math
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from faithattn._version import __version__
-from faithattn.pages.escaping import plain
 from faithattn.pages.files import write_figures, write_text
 from faithattn.pages.html import html
 from faithattn.pages.markdown import markdown
 from faithattn.paper.experiment import Experiment
 from faithattn.paper.published import published
 from faithattn.paper.report.document import document_of
-from faithattn.paper.report.tables import median_length
+from faithattn.paper.report.facts import median_length
+from faithattn.paper.report.findings import findings
+from faithattn.paper.report.names import joined, predicted_labels, true_labels
 from faithattn.statistics import null_spread
 
 SCHEMA_VERSION = 1
@@ -71,11 +74,14 @@ def results(experiment: Experiment) -> dict[str, Any]:
             "schema_version": SCHEMA_VERSION,
             "data": {
                 "name": dataset.name,
+                "kind": dataset.kind,
                 "labels": list(dataset.labels),
                 "train": len(dataset.train),
                 "dev": len(dataset.dev),
                 "test": len(dataset.test),
                 "tested": len(experiment.instances),
+                "left_out": dict(dataset.left_out),
+                "cut": dataset.cut,
                 "vocabulary": len(prepared.vocabulary),
                 "vector_coverage": prepared.coverage,
                 "median_length": length,
@@ -85,11 +91,16 @@ def results(experiment: Experiment) -> dict[str, Any]:
             "versions": {"faithattn": __version__, "python": platform.python_version()}
             | {name: version(name) for name in _PACKAGES},
             "threads": experiment.threads,
-            "accuracy": {"test": experiment.test.accuracy, "test_loss": experiment.test.loss},
+            "accuracy": {
+                "test": experiment.test.accuracy,
+                "macro_f1": experiment.test.macro_f1,
+                "test_loss": experiment.test.loss,
+            },
             "training": None if experiment.record is None else asdict(experiment.record),
             "summaries": {key: value.to_dict() for key, value in experiment.summaries.items()},
             "null_spread": {"length": length, "tau": null_spread(length)},
             "evidence": _evidence(experiment),
+            **findings(experiment),
             "published": _published(experiment),
             "seconds": dict(experiment.seconds),
         }
@@ -106,15 +117,19 @@ def instance_records(experiment: Experiment) -> list[dict[str, Any]]:
     Returns:
         Mappings of equal keys: ``id`` is the place in the test split from 0,
         ``length`` the number of words explained, ``feasible`` the number of
-        adversaries within epsilon. Undefined numbers are None.
+        adversaries within epsilon. Several labels are joined by ``|``.
+        Undefined numbers are None, and predictions that are not known.
     """
-    labels = [plain(name) for name in experiment.dataset.labels]
+    predicted = [
+        None if each is None else joined(experiment, each, "|")
+        for each in predicted_labels(experiment)
+    ]
     gradient, loo, pair = experiment.gradient, experiment.loo, experiment.gradient_loo
     shuffled, adversarial = experiment.permutation, experiment.adversarial
     columns: dict[str, list[Any]] = {
         "id": list(experiment.instances),
-        "label": [labels[example.label] for example in experiment.examples],
-        "predicted": [labels[number] for number in gradient.predicted.tolist()],
+        "label": [joined(experiment, true, "|") for true in true_labels(experiment)],
+        "predicted": predicted,
         "length": gradient.mask.sum(1).tolist(),
         "max_attention": gradient.max_attention.tolist(),
         "mass": gradient.mass.tolist(),
@@ -142,6 +157,7 @@ def instance_records(experiment: Experiment) -> list[dict[str, Any]]:
     if experiment.evidence is not None:
         for name, values in experiment.evidence._asdict().items():
             columns[f"evidence_{name}"] = values.tolist()
+    columns |= {name: values.tolist() for name, values in _findings(experiment)}
     rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
     return [_without_nan(row) for row in rows]
 
@@ -159,6 +175,22 @@ def write_instances(experiment: Experiment, path: Path) -> Path:
 def _field(value: object) -> object:
     """Returns what single precision needs of a number, and no more."""
     return f"{value:.9g}" if isinstance(value, float) else value
+
+
+def _findings(experiment: Experiment) -> Iterator[tuple[str, Tensor]]:
+    """Names and values of what else was measured of each instance."""
+    for top in experiment.top_k:
+        yield f"top_{top.k}_{top.pair}", top.distance
+    found = experiment.log_odds
+    if found is None:
+        return
+    yield "substitution_jsd", found.substitution.jsd
+    yield "substitution_tvd", found.substitution.tvd
+    yield "substitution_flipped", found.substitution.flipped
+    if found.replacement is not None:
+        for order, change in found.replacement.change.items():
+            for place, count in enumerate(found.replacement.counts):
+                yield f"replaced_{count}_{order}", change[:, place]
 
 
 def _evidence(experiment: Experiment) -> dict[str, float] | None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 
 from faithattn.pages.document import Explorer, Specimen, Track
 from faithattn.pages.escaping import plain
 from faithattn.pages.specimens import strongest_positions
 from faithattn.paper.experiment import Experiment
-from faithattn.paper.report.charts import Values, array
+from faithattn.paper.report.arrays import Values, array
+from faithattn.paper.report.names import joined, predicted_labels, true_labels
 
 INSTANCES = 24
 
 _WORDS_SHOWN = 60
 _WORDS_LEAST = 6
+_LABELS = 3  # of several labels, so many are named
+
+Labels: TypeAlias = tuple[int, ...]
 
 
 def explorer(experiment: Experiment, count: int = INSTANCES) -> Explorer | None:
@@ -26,8 +32,11 @@ def explorer(experiment: Experiment, count: int = INSTANCES) -> Explorer | None:
     chosen = telling_instances(experiment, count)
     if not chosen:
         return None
-    specimens = tuple(_specimen(experiment, row) for row in chosen)
-    return Explorer("instances", "predicted class", specimens)
+    true, predicted = true_labels(experiment), predicted_labels(experiment)
+    several, known = experiment.dataset.kind == "labels", None not in predicted
+    specimens = tuple(_specimen(experiment, row, true[row], predicted[row]) for row in chosen)
+    grouped_by = ("predicted " if known else "") + ("labels" if several else "class")
+    return Explorer("instances", grouped_by, specimens)
 
 
 def telling_instances(experiment: Experiment, count: int = INSTANCES) -> list[int]:
@@ -47,7 +56,7 @@ def telling_instances(experiment: Experiment, count: int = INSTANCES) -> list[in
     return [row for row in order.tolist() if score[row] > 0][:count]
 
 
-def _specimen(experiment: Experiment, row: int) -> Specimen:
+def _specimen(experiment: Experiment, row: int, true: Labels, predicted: Labels | None) -> Specimen:
     """One text with its scores, cut around its strongest words where it is long."""
     result, mask = experiment.adversarial, experiment.gradient.mask[row]
     scores = {
@@ -64,10 +73,10 @@ def _specimen(experiment: Experiment, row: int) -> Specimen:
         for place, (name, values) in enumerate(scores.items())
     )
     tokens = experiment.examples[row].tokens
-    labels = experiment.dataset.labels
+    group = true if predicted is None else predicted
     return Specimen(
-        _title(experiment, row),
-        plain(labels[int(result.predicted[row])], 40),
+        _title(experiment, row, true, predicted),
+        plain(joined(experiment, group) or "none", 40),
         tuple(tokens[place] for place in kept),
         tracks,
         {
@@ -90,15 +99,23 @@ def _track(name: str, values: Values, kept: list[int], strongest: float | None) 
     return Track(name, tuple(values[kept].tolist()), largest, kind)
 
 
-def _title(experiment: Experiment, row: int) -> str:
+def _title(experiment: Experiment, row: int, true: Labels, predicted: Labels | None) -> str:
     """Which instance it is, and what the model says of it."""
-    labels, example = experiment.dataset.labels, experiment.examples[row]
-    question = f"{plain(' '.join(example.question), 48)}  " if example.question else ""
-    predicted = labels[int(experiment.adversarial.predicted[row])]
-    return (
-        f"#{experiment.instances[row]}  {question}predicted {plain(predicted, 16)}, "
-        f"true {plain(labels[example.label], 16)}"
-    )
+    second = plain(" ".join(experiment.examples[row].question), 48)
+    if second:
+        second = f"{'hypothesis: ' if experiment.dataset.kind == 'pairs' else ''}{second}  "
+    said = [f"true {_some(experiment, true)}"]
+    if predicted is not None:
+        said.insert(0, f"predicted {_some(experiment, predicted)}")
+    return f"#{experiment.instances[row]}  {second}{', '.join(said)}"
+
+
+def _some(experiment: Experiment, labels: Labels) -> str:
+    """The class, or the first of several labels and how many more there are."""
+    if experiment.dataset.kind != "labels":
+        return joined(experiment, labels, width=16)
+    more = f" + {len(labels) - _LABELS}" if len(labels) > _LABELS else ""
+    return f"[{joined(experiment, labels[:_LABELS], width=16)}{more}]"
 
 
 def _change(experiment: Experiment, row: int, cut: bool) -> str:

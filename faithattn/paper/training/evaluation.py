@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -27,11 +28,13 @@ class Evaluation:
         accuracy: Share of examples predicted right, 0..1.
         loss: Mean cross entropy, in nats, every example counted once.
         n: Number of examples.
+        macro_f1: Mean of F1 over classes or labels, 0..1; nan where it was not measured.
     """
 
     accuracy: float
     loss: float
     n: int
+    macro_f1: float = math.nan
 
 
 def evaluate(

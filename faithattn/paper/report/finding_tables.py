@@ -1,0 +1,161 @@
+"""The words ranked first, log-odds attention and replaced words, as tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from faithattn.pages.document import Table
+from faithattn.paper.experiment import Experiment
+from faithattn.paper.experiment.findings import LogOddsFindings, Replacement
+from faithattn.paper.report.facts import number, percent
+from faithattn.paper.report.findings import (
+    SubstitutionRow,
+    replacement_rows,
+    substitution_rows,
+    top_k_rows,
+)
+from faithattn.paper.report.names import ORDER_NAMES, PAIR_NAMES
+from faithattn.statistics import Difference, Statistics
+
+
+class FindingTable(NamedTuple):
+    """What was asked, how to read the numbers, and the numbers."""
+
+    title: str
+    reading: str
+    table: Table
+
+
+def finding_tables(experiment: Experiment) -> list[FindingTable]:
+    """One table for each question that the experiment has an answer to.
+
+    Args:
+        experiment: What to describe.
+    """
+    found = []
+    if experiment.top_k:
+        found.append(_top_k(experiment))
+    if experiment.log_odds is not None:
+        found.append(_substitution(experiment.log_odds))
+        if experiment.log_odds.replacement is not None:
+            found.append(_replacement(experiment.log_odds.replacement))
+    return found
+
+
+def _top_k(experiment: Experiment) -> FindingTable:
+    """Distances of the words ranked first."""
+    rows = [
+        (
+            f"first {row.k}: {PAIR_NAMES[row.pair]}",
+            *_counts(row.ours),
+            _spread(row.ours),
+            _ends(row.ours.low, row.ours.high),
+            number(row.chance),
+            f"{row.whole:,}",
+        )
+        for row in top_k_rows(experiment)
+    ]
+    columns = ("", "n", "undef.", "mean +- std", "interval", "chance", "no more words")
+    return FindingTable(
+        "Do they agree on the first words?",
+        "Kendall distance of the words ranked first (ties at the cut: p = 1/2): 0 = the same in "
+        "the same order, 1 = reversed, or no word in common. chance: unrelated rankings of the "
+        "same lengths. no more words: instances with so few that all are ranked.",
+        _table("Distance of the words ranked first", columns, rows),
+    )
+
+
+def substitution_table(rows: Sequence[SubstitutionRow]) -> Table:
+    """The change of the output by range of the divergence.
+
+    Args:
+        rows: All instances, then each range.
+    """
+    cells = [
+        (
+            row.name if row.name == "all" else f"JSD {row.name}",
+            *_counts(row.ours),
+            _spread(row.ours),
+            _ends(row.ours.low, row.ours.high),
+            number(row.ours.median),
+            "" if math.isnan(row.flipped) else percent(row.flipped),
+        )
+        for row in rows
+    ]
+    columns = ("", "n", "undef.", "mean +- std", "interval", "median", "flipped")
+    return _table("Output change by divergence from the model's attention", columns, cells)
+
+
+def _substitution(found: LogOddsFindings) -> FindingTable:
+    """Log-odds attention in the place of the model's."""
+    result = found.substitution
+    tau = float(result.association.statistic)
+    together = "" if math.isnan(tau) else f"; tau of divergence and change {tau:.2f}"
+    return FindingTable(
+        "Attention by log-odds, put in",
+        "Change of the output (TVD, 0 to 1) when attention follows the log-odds of words instead, "
+        f"by its divergence from the model's (JSD, mean {number(float(result.jsd.nanmean()))} of "
+        f"at most {math.log(2):.3f}{together}). The log-odds are of a regression on which words "
+        f"a text holds; by itself it is right in {found.accuracy:.3f} of the test split. flipped: "
+        "share whose prediction changes.",
+        substitution_table(substitution_rows(result)),
+    )
+
+
+def _replacement(found: Replacement) -> FindingTable:
+    """The first words replaced by those of another class."""
+    rows = [
+        (
+            f"{row.count} by {ORDER_NAMES.get(row.order, row.order)}",
+            *_counts(row.fall),
+            _spread(row.fall),
+            _ends(row.fall.low, row.fall.high),
+            percent(row.flipped),
+            *_difference(row.above_random),
+        )
+        for row in replacement_rows(found)
+    ]
+    columns = (
+        "", "n", "undef.", "mean +- std", "interval", "flipped", "above random", "its interval",
+    )  # fmt: skip
+    return FindingTable(
+        "The first words, replaced",
+        "Fall of the predicted class's probability when the words ranked first are replaced by "
+        "words of another class, the same words for every order. above random: how much further "
+        "it falls than with words drawn at random in the same texts; near 0, the ranking does not "
+        "find the words that matter. undef.: texts with fewer words.",
+        _table("Fall of the probability by number of words and order", columns, rows),
+    )
+
+
+def _table(caption: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Table:
+    """A table without columns that say nothing."""
+    kept = [place for place in range(len(columns)) if any(row[place] for row in rows)]
+    return Table(
+        caption,
+        tuple(columns[place] for place in kept),
+        tuple(tuple(row[place] for place in kept) for row in rows),
+    )
+
+
+def _counts(ours: Statistics) -> Iterator[str]:
+    """How many instances, and how many of them have no value."""
+    yield f"{ours.n:,}"
+    yield f"{ours.undefined:,}"
+
+
+def _spread(ours: Statistics) -> str:
+    return number(ours.mean) + ("" if math.isnan(ours.std) else f" +- {ours.std:.3f}")
+
+
+def _difference(found: Difference | None) -> tuple[str, str]:
+    """A paired difference and its interval; empty where there is nothing to compare with."""
+    if found is None:
+        return "", ""
+    return number(found.mean), _ends(found.low, found.high, digits=3)
+
+
+def _ends(low: float, high: float, digits: int = 2) -> str:
+    return "-" if math.isnan(low) else f"{low:.{digits}f}..{high:.{digits}f}"
