@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small_models import make_answerer, make_text, questions, texts
+from slow_models import slow_logits
+from small_models import Inputs, Model, alone, make_text, questions, texts
 
 from faithattn.paper.data.vocabulary import Vocabulary
 from faithattn.paper.training import TrainingRecord
@@ -41,25 +43,95 @@ def rewritten(file: Path, change: dict[str, Any], drop: tuple[str, ...] = ()) ->
     return file
 
 
-@pytest.mark.parametrize("encoder", ["bilstm", "cnn", "average"])
-@pytest.mark.parametrize("attention", ["additive", "scaled_dot"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_models_come_back_the_same(
-    tmp_path: Path, encoder: str, attention: str, dtype: torch.dtype
+    tmp_path: Path, case: tuple[Model, Callable[..., Inputs]], dtype: torch.dtype
 ) -> None:
-    for make, inputs in ((make_text, texts([2, 5])), (make_answerer, questions([2, 5]))):
-        model = make(encoder, attention).to(dtype)
-        save(tmp_path / "model.npz", model, WORDS)
-        before = torch.random.get_rng_state()
-        loaded = load(tmp_path / "model.npz")
-        assert torch.random.get_rng_state().equal(before)
-        assert type(loaded.model) is type(model)
-        assert loaded.model.config == model.config
-        assert not loaded.model.training
-        assert loaded.model.run(inputs).logits.equal(model.run(inputs).logits)
-        flags = [parameter.requires_grad for parameter in loaded.model.parameters()]
-        assert flags == [True] * len(flags)
-        loaded.model.train()(inputs).sum().backward()
+    model, inputs = case[0].to(dtype), case[1]([2, 5])
+    save(tmp_path / "model.npz", model, WORDS)
+    before = torch.random.get_rng_state()
+    loaded = load(tmp_path / "model.npz")
+    assert torch.random.get_rng_state().equal(before)
+    assert type(loaded.model) is type(model)
+    assert loaded.model.config == model.config
+    assert loaded.model.output == model.output
+    assert not loaded.model.training
+    assert loaded.model.run(inputs).logits.equal(model.run(inputs).logits)
+    for name, value in model.state_dict().items():
+        assert loaded.model.state_dict()[name].equal(value)
+    flags = [parameter.requires_grad for parameter in loaded.model.parameters()]
+    assert flags == [True] * len(flags)
+    loaded.model.train()(inputs).sum().backward()
+
+
+# What version 1 wrote, for embeddings of 5 features and 4 hidden units, beside the encoders.
+FIRST_CONFIG = {
+    "vocabulary_size": 12,
+    "encoder": "average",
+    "attention": "additive",
+    "embedding_size": 5,
+    "hidden_size": 4,
+}
+FIRST_TEXT = {
+    "embedding.weight": (12, 5),
+    "encoder.projection.weight": (8, 5),
+    "encoder.projection.bias": (8,),
+    "attention.key.weight": (4, 8),
+    "attention.key.bias": (4,),
+    "attention.score.weight": (1, 4),
+    "decoder.weight": (1, 8),
+    "decoder.bias": (1,),
+}
+FIRST_QUESTION = {
+    **FIRST_TEXT,
+    "question_encoder.projection.weight": (8, 5),
+    "question_encoder.projection.bias": (8,),
+    "attention.query.weight": (4, 8),
+    "passage_projection.weight": (4, 8),
+    "question_projection.weight": (4, 8),
+    "question_projection.bias": (4,),
+    "decoder.weight": (4, 4),
+    "decoder.bias": (4,),
+}
+
+
+@pytest.mark.parametrize("kind", ["text classifier", "question answerer"])
+def test_files_of_the_first_version_still_load(tmp_path: Path, kind: str) -> None:
+    """A file made by hand, its weights under the names and in the shapes of then."""
+    is_text, file = kind == "text classifier", tmp_path / "model.npz"
+    shapes = FIRST_TEXT if is_text else FIRST_QUESTION
+    draw = np.random.default_rng(0)
+    weights = {f"weights.{name}": draw.normal(size=shape) for name, shape in shapes.items()}
+    header = {
+        "format": "faithattn model",
+        "version": 1,
+        "kind": kind,
+        "config": FIRST_CONFIG if is_text else {**FIRST_CONFIG, "n_classes": 4},
+        "words": WORDS.to_list(),
+        "record": None,
+        "metadata": {},
+    }
+    metadata = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    with file.open("wb") as handle:
+        np.savez(handle, metadata=metadata, **weights)
+    model = load(file).model
+    own = model.state_dict()
+    assert set(own) == set(shapes)
+    for name in shapes:
+        assert (own[name].numpy() == weights[f"weights.{name}"]).all()
+    inputs = texts([3, 5]) if is_text else questions([3, 5])
+    logits = model.run(inputs).logits
+    for row in range(2):
+        expected = slow_logits(model, alone(inputs, row))
+        torch.testing.assert_close(logits[row], expected, atol=1e-12, rtol=0)
+    assert model.output == ("sigmoid" if is_text else "softmax")
+    save(file, model, WORDS)
+    assert load(file).model.run(inputs).logits.equal(logits)
+
+
+def test_files_say_their_version(saved: Path) -> None:
+    with np.load(saved) as archive:
+        assert json.loads(archive["metadata"].tobytes())["version"] == 2
 
 
 def test_vocabulary_record_and_metadata_come_back(saved: Path) -> None:
@@ -199,8 +271,9 @@ def test_missing_weights_are_named(saved: Path) -> None:
 
 
 def test_other_versions_are_named(saved: Path) -> None:
-    rewritten(saved, {"version": 2})
-    with pytest.raises(ValueError, match=r"checkpoint of version 1; got version 2 in .*model\.npz"):
+    rewritten(saved, {"version": 3})
+    message = r"checkpoint of version 1 or 2; got version 3 in .*model\.npz"
+    with pytest.raises(ValueError, match=message):
         load(saved)
 
 
@@ -216,7 +289,7 @@ def test_bad_arguments_are_named(tmp_path: Path) -> None:
         save(file, make_text(), Vocabulary.build([["a"]]))
     with pytest.raises(TypeError, match="metadata must be JSON"):
         save(file, make_text(), WORDS, metadata={"x": torch.zeros(1)})
-    with pytest.raises(TypeError, match="model must be a TextClassifier or QuestionAnswerer"):
+    with pytest.raises(TypeError, match=r"one of TextClassifier, QuestionAnswerer, .*; got Linear"):
         save(file, torch.nn.Linear(2, 2), WORDS)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="half, single or double precision; got"):
         save(file, make_text().bfloat16(), WORDS)

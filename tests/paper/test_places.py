@@ -9,7 +9,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import CASES, VOCABULARY, make_answerer, make_text, passage, questions, texts
+from small_models import (
+    CASES,
+    VOCABULARY,
+    make_answerer,
+    make_text,
+    passage,
+    questions,
+    texts,
+    with_passage,
+)
 from torch import Tensor, nn
 
 from faithattn import memory_budget
@@ -22,12 +31,11 @@ from faithattn.paper.training import build
 
 ENCODERS = ("cnn", "average")
 MODELS = {
-    f"{make.__name__}-{encoder}-{attention}": (make(encoder, attention), make is make_text)
-    for make, _, encoder, attention in CASES
+    f"{make.__name__}-{encoder}-{attention}": (make(encoder, attention), make_inputs)
+    for make, make_inputs, encoder, attention in CASES
     if encoder in ENCODERS
 }
 READ = 9  # ids below are in the texts that are read; the others come with the changes
-CLASSES = 4
 TEXT = st.lists(st.integers(1, READ - 1), min_size=1, max_size=20)  # special tokens anywhere
 CHANGED = st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=20)
 
@@ -36,23 +44,23 @@ def padded(rows: list[list[int]]) -> Tensor:
     return nn.utils.rnn.pad_sequence([torch.tensor(each) for each in rows], batch_first=True)
 
 
-def as_inputs(ids: Tensor, rows: Tensor, is_text: bool) -> Any:
-    """The texts alone, or with the questions of their rows."""
-    if is_text:
+def as_inputs(ids: Tensor, rows: Tensor, make_inputs: Callable[..., Any]) -> Any:
+    """The texts alone, or with what is asked of their rows."""
+    if make_inputs is texts:
         return ids
-    asked = torch.tensor([[2, 5, 3, 0], [2, 6, 7, 3], [2, 8, 3, 0]])[rows]
-    candidates = torch.ones(len(ids), CLASSES, dtype=torch.bool)
-    candidates[:, 1] = rows == 1
-    return {"passage": ids, "question": asked, "candidates": candidates}
+    inputs = {key: value[rows] for key, value in make_inputs([1, 1, 1]).items()}
+    if "candidates" in inputs:
+        inputs["candidates"][:, 1] = rows == 1
+    return with_passage(inputs, ids)
 
 
 @torch.no_grad()
 def assert_as_run(name: str, read: Tensor, changed: Tensor, rows: Tensor) -> None:
     """Logits of changed texts are those of whole runs; of the same text, to the bit."""
-    model, is_text = MODELS[name]
-    own = beside(model, as_inputs(read, torch.arange(len(read)), is_text))
+    model, make_inputs = MODELS[name]
+    own = beside(model, as_inputs(read, torch.arange(len(read)), make_inputs))
     assert own is not None
-    inputs = as_inputs(changed, rows, is_text)
+    inputs = as_inputs(changed, rows, make_inputs)
     found = own.with_inputs(inputs, rows)
     assert found is not None
     torch.testing.assert_close(found, model.run(inputs).logits, rtol=0, atol=1e-12)
@@ -105,7 +113,7 @@ def test_every_word_alone(name: str, length: int) -> None:
 def test_other_features(
     name: str, read: list[list[int]], one_for_all: bool, data: st.DataObject
 ) -> None:
-    model, is_text = MODELS[name]
+    model, make_inputs = MODELS[name]
     ids = padded(read)
     rows = torch.tensor(data.draw(st.lists(st.integers(0, len(ids) - 1), min_size=1, max_size=6)))
     marks = [[data.draw(st.booleans()) and word > 3 for word in ids[row]] for row in rows.tolist()]
@@ -113,12 +121,12 @@ def test_other_features(
     generator = torch.Generator().manual_seed(0)
     count = 1 if one_for_all else int(gone.sum())
     values = torch.randn(count, 5, generator=generator).double()
-    own = beside(model, as_inputs(ids, torch.arange(len(ids)), is_text))
+    own = beside(model, as_inputs(ids, torch.arange(len(ids)), make_inputs))
     assert own is not None
     found = own.with_features(rows, gone, values)
     features = model.embedding(ids[rows])
     features[gone] = values
-    run = model.run(as_inputs(ids[rows], rows, is_text), features={"embedding": features})
+    run = model.run(as_inputs(ids[rows], rows, make_inputs), features={"embedding": features})
     torch.testing.assert_close(found, run.logits, rtol=0, atol=1e-12)
     same = ~gone.any(1)
     assert torch.equal(found[same], own.run.logits[rows[same]])
