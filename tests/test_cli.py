@@ -82,9 +82,9 @@ def test_options_arrive(texts: Path, capsys: pytest.CaptureFixture[str]) -> None
     seen: list[experiment.Settings] = []
     real = experiment.prepare
 
-    def spy(task: str, settings: experiment.Settings, **rest: str | None) -> object:
+    def spy(data: str, settings: experiment.Settings, **rest: str | None) -> object:
         seen.append(settings)
-        return real(task, settings, **rest)  # type: ignore[arg-type]
+        return real(data, settings, **rest)  # type: ignore[arg-type]
 
     options = (
         "--encoder average --attention scaled_dot --seed 3 --epsilon .2 --permutations 7 "
@@ -106,8 +106,8 @@ def test_options_arrive(texts: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_bad_input(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ": TASK must name an existing file; got no.csv" in fails(["reproduce", "no.csv"], capsys)
-    assert ": TASK must name a file; got the folder ." in fails(["reproduce", "."], capsys)
+    assert ": DATA must name an existing file; got no.csv" in fails(["reproduce", "no.csv"], capsys)
+    assert "got the folder" in fails(["reproduce", "."], capsys)
     assert "babi-9" in fails(["reproduce", "babi-9"], capsys)
     Path("bad.csv").write_text("text,label\na b,0\nc,d,1\n")
     assert "line 3 of bad.csv" in fails(["reproduce", "bad.csv"], capsys)
@@ -240,5 +240,5 @@ def test_module_is_the_command() -> None:
         check=False, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith("faithattn reproduce: TASK must be")
+    assert done.stderr.startswith("faithattn reproduce: DATA must be")
     assert "Traceback" not in done.stderr

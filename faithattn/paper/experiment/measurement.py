@@ -16,6 +16,7 @@ from faithattn.metrics.adversarial.attention import adversarial_attention
 from faithattn.metrics.correlation import gradient_correlation, loo_correlation
 from faithattn.metrics.permutation import permutation_test
 from faithattn.paper.data.batches import evidence_mask
+from faithattn.paper.data.portions import portions
 from faithattn.paper.experiment.preparation import Prepared
 from faithattn.paper.training.evaluation import Inputs, text_length
 from faithattn.results.adversarial import AdversarialResult
@@ -28,10 +29,11 @@ _T = TypeVar("_T")
 
 
 class Evidence(NamedTuple):
-    """How much of each score lies on the sentences that support the answer.
+    """How much of each score lies on the words that the answer rests on.
 
     Attributes:
-        attention: Share of the attention there, ``(N,)``, 0..1.
+        attention: Share of the attention there, ``(N,)``, 0..1; nan, as the
+            others, where nothing is known of an instance.
         gradient: Share of the gradient importance, ``(N,)``.
         leave_one_out: Share of the leave-one-out importance, ``(N,)``.
         positions: Share of the positions, what a blind score would give, ``(N,)``.
@@ -107,14 +109,15 @@ def run_tests(prepared: Prepared, *, progress: bool) -> Measurements:
 
 
 def evidence_shares(prepared: Prepared, gradient: Correlation, loo: Correlation) -> Evidence | None:
-    """Compares the scores with the known supporting sentences; None where none are known."""
+    """Compares the scores with what the answers are known to rest on; None where nothing is."""
     examples = prepared.examples
-    if not all(example.evidence for example in examples):
+    known = torch.tensor([bool(example.evidence) for example in examples])
+    if not known.any():
         return None
     marked = evidence_mask(examples, gradient.mask.shape[1]) & gradient.mask
 
     def share(scores: Tensor) -> Tensor:
-        return (scores * marked).sum(1) / scores.sum(1)
+        return ((scores * marked).sum(1) / scores.sum(1)).where(known, torch.nan)
 
     return Evidence(
         attention=share(gradient.explanation),
@@ -141,8 +144,9 @@ def over_batches(
         instances of all, one after the other, into the order of the test split.
     """
     places = sorted(prepared.instances, key=lambda place: text_length(prepared.dataset.test[place]))
-    size = prepared.settings.batch_size
-    batches = [places[start : start + size] for start in range(0, len(places), size)]
+    lengths = [text_length(prepared.dataset.test[place]) for place in places]
+    parts = portions(lengths, prepared.settings.batch_size)
+    batches = [places[part.start : part.stop] for part in parts]
     # Long batches cost the most: in random order, the time left is a fair estimate.
     random.Random(0).shuffle(batches)
     results = []

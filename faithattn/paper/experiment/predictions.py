@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from faithattn.adapters.state import evaluating
+from faithattn.paper.data.portions import portions
 from faithattn.paper.experiment.preparation import Prepared
-from faithattn.paper.training.evaluation import collated
+from faithattn.paper.training.evaluation import collated, text_length
 
 
 def predicted_labels(prepared: Prepared) -> tuple[tuple[int, ...], ...] | None:
@@ -21,15 +22,15 @@ def predicted_labels(prepared: Prepared) -> tuple[tuple[int, ...], ...] | None:
     """
     if prepared.dataset.kind != "labels":
         return None
-    model, size = prepared.model, prepared.settings.batch_size
+    model, examples = prepared.model, prepared.examples
     # Texts of one length waste no work on padding.
-    order = sorted(range(len(prepared.examples)), key=lambda p: len(prepared.examples[p].tokens))
+    order = sorted(range(len(examples)), key=lambda place: text_length(examples[place]))
+    lengths = [text_length(examples[place]) for place in order]
     found: dict[int, tuple[int, ...]] = {}
     with evaluating(model), torch.no_grad():
-        for start in range(0, len(order), size):
-            places = order[start : start + size]
-            batch = [prepared.examples[place] for place in places]
-            inputs, _ = collated(model, batch, prepared.collate)
+        for part in portions(lengths, prepared.settings.batch_size):
+            places = order[part.start : part.stop]
+            inputs, _ = collated(model, [examples[place] for place in places], prepared.collate)
             for place, logits in zip(places, model(inputs), strict=True):
                 found[place] = tuple((logits > 0).nonzero()[:, 0].tolist())
     return tuple(found[place] for place in range(len(order)))
