@@ -95,7 +95,7 @@ def _replacement(found: Replacement) -> Chart:
         "By words of another class, the same for every order. An order that finds the words that "
         "matter lies to the right of a random one.",
         rows,
-        Style("fall of the predicted class's probability"),
+        Style("fall of the predicted class's probability", (0, _LEAST_REACH)),
     )
 
 

@@ -78,7 +78,7 @@ def substitution_table(rows: Sequence[SubstitutionRow]) -> Table:
             row.name if row.name == "all" else f"JSD {row.name}",
             *_counts(row.ours),
             _spread(row.ours),
-            _ends(row.ours.low, row.ours.high),
+            _ends(row.ours.low, row.ours.high, digits=3),
             number(row.ours.median),
             "" if math.isnan(row.flipped) else percent(row.flipped),
         )
@@ -93,13 +93,14 @@ def _substitution(found: LogOddsFindings) -> FindingTable:
     result = found.substitution
     tau = float(result.association.statistic)
     together = "" if math.isnan(tau) else f"; tau of divergence and change {tau:.2f}"
+    known = not bool(result.flipped.isnan().all())
+    flips = " flipped: share whose predicted class changes." if known else ""
     return FindingTable(
         "Attention by log-odds, put in",
         "Change of the output (TVD, 0 to 1) when attention follows the log-odds of words instead, "
         f"by its divergence from the model's (JSD, mean {number(float(result.jsd.nanmean()))} of "
         f"at most {math.log(2):.3f}{together}). The log-odds are of a regression on which words "
-        f"a text holds; by itself it is right in {found.accuracy:.3f} of the test split. flipped: "
-        "share whose prediction changes.",
+        f"a text holds, whose own accuracy on the test split is {found.accuracy:.3f}.{flips}",
         substitution_table(substitution_rows(result)),
     )
 
@@ -110,15 +111,15 @@ def _replacement(found: Replacement) -> FindingTable:
         (
             f"{row.count} by {ORDER_NAMES.get(row.order, row.order)}",
             *_counts(row.fall),
-            _spread(row.fall),
-            _ends(row.fall.low, row.fall.high),
+            number(row.fall.mean),
+            _ends(row.fall.low, row.fall.high, digits=3),
             percent(row.flipped),
             *_difference(row.above_random),
         )
         for row in replacement_rows(found)
     ]
     columns = (
-        "", "n", "undef.", "mean +- std", "interval", "flipped", "above random", "its interval",
+        "", "n", "undef.", "mean", "interval", "flipped", "above random", "interval",
     )  # fmt: skip
     return FindingTable(
         "The first words, replaced",
