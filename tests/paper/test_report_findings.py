@@ -18,11 +18,11 @@ from scipy import stats
 
 from faithattn.pages.document import Chart, Table
 from faithattn.paper.experiment import Experiment
+from faithattn.paper.experiment.description import substitution_rows
 from faithattn.paper.experiment.findings import LogOddsFindings
 from faithattn.paper.report import document_of, instance_records, results, text_table, write_report
 from faithattn.paper.report.finding_charts import finding_charts
 from faithattn.paper.report.finding_tables import finding_tables
-from faithattn.paper.report.findings import substitution_rows
 from faithattn.statistics import mean_interval
 
 PAIRS = {
