@@ -14,6 +14,7 @@ import torch
 from faithattn.metrics.correlation import importance_agreement
 from faithattn.paper.data.examples import Dataset, Example
 from faithattn.paper.experiment.comparable import published_name_of
+from faithattn.paper.experiment.description import Described, describe_findings
 from faithattn.paper.experiment.exchange import find_log_odds
 from faithattn.paper.experiment.findings import LogOddsFindings, TopK
 from faithattn.paper.experiment.kinds import PRACTICE
@@ -129,6 +130,11 @@ class Experiment:
         every = [result.summary() for result in results]
         every.append(replace(self.farthest.summary(), measure="farthest_attention"))
         return {summary.measure: summary for summary in every}
+
+    @cached_property
+    def described(self) -> Described:
+        """Statistics of the words ranked first and of what log-odds do."""
+        return describe_findings(self.top_k, self.log_odds)
 
 
 def run(

@@ -119,7 +119,7 @@ def _learned_little(experiment: Experiment) -> Iterator[str]:
     majority, count = Counter(example.label for example in dataset.test).most_common(1)[0]
     if test.accuracy <= count / test.n + 0.05:
         yield (
-            f"Always answering {plain(dataset.labels[majority], 24)!r} would give "
+            f"Always answering '{plain(dataset.labels[majority], 24)}' would give "
             f"{count / test.n:.3f}: {little}"
         )
 
@@ -149,9 +149,10 @@ def _selection(experiment: Experiment) -> str:
 
 
 def _published_task(experiment: Experiment) -> str:
-    """The data set of the published figures, with its classes."""
+    """The data set of the published figures with its classes, where these are known."""
+    ours = len(experiment.dataset.labels)
     for each in published_datasets():
-        if each.name == experiment.published_name:
-            classes = f" ({', '.join(each.classes)})" if each.classes else ""
-            return f", {each.name}{classes}"
+        if each.name == experiment.published_name and each.classes:
+            here = "" if len(each.classes) == ours else f"; here there are {ours} classes"
+            return f", {each.name} ({', '.join(each.classes)}{here})"
     return ""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from faithattn.pages.charts.charts import row_chart, scatter_chart
 from faithattn.pages.charts.rows import Row, Style
 from faithattn.pages.charts.scatter import Cloud
 from faithattn.pages.document import Chart
 from faithattn.paper.experiment import Experiment
-from faithattn.paper.experiment.findings import Replacement
+from faithattn.paper.experiment.description import ReplacementRow, SubstitutionRow, TopKRow
 from faithattn.paper.report.arrays import array
 from faithattn.paper.report.finding_tables import substitution_table
-from faithattn.paper.report.findings import replacement_rows, substitution_rows, top_k_rows
 from faithattn.paper.report.names import ORDER_NAMES, PAIR_NAMES, unit
 from faithattn.results.substitution import SubstitutionResult
 from faithattn.statistics import Statistics
@@ -32,15 +31,16 @@ def finding_charts(experiment: Experiment) -> tuple[Chart, ...]:
 
 
 def _charts(experiment: Experiment) -> Iterator[Chart]:
-    if experiment.top_k:
-        yield _top_k(experiment)
-    if experiment.log_odds is not None:
-        yield _substitution(experiment.log_odds.substitution, unit(experiment))
-        if experiment.log_odds.replacement is not None:
-            yield _replacement(experiment.log_odds.replacement)
+    described, found = experiment.described, experiment.log_odds
+    if described.top_k:
+        yield _top_k(described.top_k)
+    if found is not None:
+        yield _substitution(found.substitution, described.substitution, unit(experiment))
+    if described.replacement:
+        yield _replacement(described.replacement)
 
 
-def _top_k(experiment: Experiment) -> Chart:
+def _top_k(found: Sequence[TopKRow]) -> Chart:
     """Mean distance of the words ranked first, beside that of unrelated rankings."""
     rows = [
         _mean_row(
@@ -48,7 +48,7 @@ def _top_k(experiment: Experiment) -> Chart:
             each.ours,
             {} if math.isnan(each.chance) else {"random": each.chance},
         )
-        for each in top_k_rows(experiment)
+        for each in found
     ]
     return row_chart(
         "first-words",
@@ -60,9 +60,10 @@ def _top_k(experiment: Experiment) -> Chart:
     )
 
 
-def _substitution(result: SubstitutionResult, instance: str) -> Chart:
+def _substitution(
+    result: SubstitutionResult, rows: Sequence[SubstitutionRow], instance: str
+) -> Chart:
     """Change of the output against the divergence of the attention that was put in."""
-    rows = substitution_rows(result)
     change = array(result.tvd)
     largest = max([_LEAST_REACH, *change[change == change].tolist()])
     return scatter_chart(
@@ -83,11 +84,11 @@ def _substitution(result: SubstitutionResult, instance: str) -> Chart:
     )
 
 
-def _replacement(found: Replacement) -> Chart:
+def _replacement(found: Sequence[ReplacementRow]) -> Chart:
     """Mean fall of the probability by order and number of words."""
     rows = [
         _mean_row(f"{row.count} by {ORDER_NAMES.get(row.order, row.order)}", row.fall)
-        for row in replacement_rows(found)
+        for row in found
     ]
     return row_chart(
         "words-replaced",
@@ -95,7 +96,7 @@ def _replacement(found: Replacement) -> Chart:
         "By words of another class, the same for every order. An order that finds the words that "
         "matter lies to the right of a random one.",
         rows,
-        Style("fall of the predicted class's probability"),
+        Style("fall of the predicted class's probability", (0, _LEAST_REACH)),
     )
 
 

@@ -8,14 +8,9 @@ from typing import NamedTuple
 
 from faithattn.pages.document import Table
 from faithattn.paper.experiment import Experiment
-from faithattn.paper.experiment.findings import LogOddsFindings, Replacement
+from faithattn.paper.experiment.description import ReplacementRow, SubstitutionRow, TopKRow
+from faithattn.paper.experiment.findings import LogOddsFindings
 from faithattn.paper.report.facts import number, percent
-from faithattn.paper.report.findings import (
-    SubstitutionRow,
-    replacement_rows,
-    substitution_rows,
-    top_k_rows,
-)
 from faithattn.paper.report.names import ORDER_NAMES, PAIR_NAMES
 from faithattn.statistics import Difference, Statistics
 
@@ -34,17 +29,17 @@ def finding_tables(experiment: Experiment) -> list[FindingTable]:
     Args:
         experiment: What to describe.
     """
-    found = []
-    if experiment.top_k:
-        found.append(_top_k(experiment))
+    described, found = experiment.described, []
+    if described.top_k:
+        found.append(_top_k(described.top_k))
     if experiment.log_odds is not None:
-        found.append(_substitution(experiment.log_odds))
-        if experiment.log_odds.replacement is not None:
-            found.append(_replacement(experiment.log_odds.replacement))
+        found.append(_substitution(experiment.log_odds, described.substitution))
+    if described.replacement:
+        found.append(_replacement(described.replacement))
     return found
 
 
-def _top_k(experiment: Experiment) -> FindingTable:
+def _top_k(found: Sequence[TopKRow]) -> FindingTable:
     """Distances of the words ranked first."""
     rows = [
         (
@@ -55,7 +50,7 @@ def _top_k(experiment: Experiment) -> FindingTable:
             number(row.chance),
             f"{row.whole:,}",
         )
-        for row in top_k_rows(experiment)
+        for row in found
     ]
     columns = ("", "n", "undef.", "mean +- std", "interval", "chance", "no more words")
     return FindingTable(
@@ -78,7 +73,7 @@ def substitution_table(rows: Sequence[SubstitutionRow]) -> Table:
             row.name if row.name == "all" else f"JSD {row.name}",
             *_counts(row.ours),
             _spread(row.ours),
-            _ends(row.ours.low, row.ours.high),
+            _ends(row.ours.low, row.ours.high, digits=3),
             number(row.ours.median),
             "" if math.isnan(row.flipped) else percent(row.flipped),
         )
@@ -88,37 +83,38 @@ def substitution_table(rows: Sequence[SubstitutionRow]) -> Table:
     return _table("Output change by divergence from the model's attention", columns, cells)
 
 
-def _substitution(found: LogOddsFindings) -> FindingTable:
+def _substitution(found: LogOddsFindings, rows: Sequence[SubstitutionRow]) -> FindingTable:
     """Log-odds attention in the place of the model's."""
     result = found.substitution
     tau = float(result.association.statistic)
     together = "" if math.isnan(tau) else f"; tau of divergence and change {tau:.2f}"
+    known = not bool(result.flipped.isnan().all())
+    flips = " flipped: share whose predicted class changes." if known else ""
     return FindingTable(
         "Attention by log-odds, put in",
         "Change of the output (TVD, 0 to 1) when attention follows the log-odds of words instead, "
         f"by its divergence from the model's (JSD, mean {number(float(result.jsd.nanmean()))} of "
         f"at most {math.log(2):.3f}{together}). The log-odds are of a regression on which words "
-        f"a text holds; by itself it is right in {found.accuracy:.3f} of the test split. flipped: "
-        "share whose prediction changes.",
-        substitution_table(substitution_rows(result)),
+        f"a text holds, whose own accuracy on the test split is {found.accuracy:.3f}.{flips}",
+        substitution_table(rows),
     )
 
 
-def _replacement(found: Replacement) -> FindingTable:
+def _replacement(found: Sequence[ReplacementRow]) -> FindingTable:
     """The first words replaced by those of another class."""
     rows = [
         (
             f"{row.count} by {ORDER_NAMES.get(row.order, row.order)}",
             *_counts(row.fall),
-            _spread(row.fall),
-            _ends(row.fall.low, row.fall.high),
+            number(row.fall.mean),
+            _ends(row.fall.low, row.fall.high, digits=3),
             percent(row.flipped),
             *_difference(row.above_random),
         )
-        for row in replacement_rows(found)
+        for row in found
     ]
     columns = (
-        "", "n", "undef.", "mean +- std", "interval", "flipped", "above random", "its interval",
+        "", "n", "undef.", "mean", "interval", "flipped", "above random", "interval",
     )  # fmt: skip
     return FindingTable(
         "The first words, replaced",

@@ -46,13 +46,15 @@ def sections(experiment: Experiment) -> list[Section]:
     """Returns the six parts of the table."""
     settings = experiment.settings
     tau = "Kendall tau: 1 = words in the same order of importance, 0 = unrelated, -1 = reversed"
+    classes = experiment.summaries["gradient_loo"].by_predicted
+    by_class = ", and of the last by class" if classes else ""
     return [
         Section("Attention against gradients", tau, _rows(experiment, "gradient_correlation")),
         Section("Attention against leave-one-out", tau, _rows(experiment, "loo_correlation")),
         Section(
             "Do the three rankings agree?",
-            "Kendall tau of each pair, and by class of the last: how far the two importance "
-            "scores agree is a yardstick, as more cannot be asked of attention",
+            f"Kendall tau of each pair{by_class}: how far the two importance scores agree is a "
+            "yardstick, as more cannot be asked of attention",
             _agreement_rows(experiment),
         ),
         Section(
@@ -120,7 +122,7 @@ def cells(row: TableRow) -> list[str]:
         number(ours.mean) + spread,
         interval,
         number(ours.median),
-        "" if ours.significant is None else percent(ours.significant),
+        _significance(ours),
         published_text(row.published),
     ]
 
@@ -182,6 +184,12 @@ def _class_rows(experiment: Experiment, name: str) -> Iterator[TableRow]:
             values = result.median_tvd[chosen].double().numpy()
             statistics = describe(values, result.pvalue[chosen].double().numpy())
             yield TableRow(f"{name} -> {experiment.dataset.labels[label]}", statistics, figure)
+
+
+def _significance(ours: Statistics) -> str:
+    """Returns the share of small p-values; nothing where there are none."""
+    share = math.nan if ours.significant is None else ours.significant
+    return "" if math.isnan(share) else percent(share)
 
 
 def _line(row: TableRow) -> str:

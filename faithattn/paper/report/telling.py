@@ -18,6 +18,7 @@ INSTANCES = 24
 _WORDS_SHOWN = 60
 _WORDS_LEAST = 6
 _LABELS = 3  # of several labels, so many are named
+_NONE = "no label"
 
 Labels: TypeAlias = tuple[int, ...]
 
@@ -76,7 +77,7 @@ def _specimen(experiment: Experiment, row: int, true: Labels, predicted: Labels 
     group = true if predicted is None else predicted
     return Specimen(
         _title(experiment, row, true, predicted),
-        plain(joined(experiment, group) or "none", 40),
+        plain(joined(experiment, group) or _NONE, 40),
         tuple(tokens[place] for place in kept),
         tracks,
         {
@@ -103,7 +104,7 @@ def _title(experiment: Experiment, row: int, true: Labels, predicted: Labels | N
     """Which instance it is, and what the model says of it."""
     second = plain(" ".join(experiment.examples[row].question), 48)
     if second:
-        second = f"{'hypothesis: ' if experiment.dataset.kind == 'pairs' else ''}{second}  "
+        second = f"{'hypothesis: ' if experiment.dataset.kind == 'pairs' else ''}{second} · "
     said = [f"true {_some(experiment, true)}"]
     if predicted is not None:
         said.insert(0, f"predicted {_some(experiment, predicted)}")
@@ -115,7 +116,7 @@ def _some(experiment: Experiment, labels: Labels) -> str:
     if experiment.dataset.kind != "labels":
         return joined(experiment, labels, width=16)
     more = f" + {len(labels) - _LABELS}" if len(labels) > _LABELS else ""
-    return f"[{joined(experiment, labels[:_LABELS], width=16)}{more}]"
+    return f"[{joined(experiment, labels[:_LABELS], width=16)}{more}]" if labels else _NONE
 
 
 def _change(experiment: Experiment, row: int, cut: bool) -> str:
