@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from os import PathLike, fspath
+from pathlib import Path
 
 from faithattn.paper.data.examples import Dataset, Example
-from faithattn.paper.data.readers.classes import check_present, chosen_classes
+from faithattn.paper.data.readers.classes import (
+    check_present,
+    chosen_classes,
+    class_names,
+)
 from faithattn.paper.data.readers.gathering import Gathering, check_options
 from faithattn.paper.data.readers.sources import data_name, sources
 from faithattn.paper.data.records import Record, not_empty, read_fields
@@ -89,9 +94,12 @@ def read_agnews(
             else:
                 tokens = gathering.tokens(record, _COLUMNS[1:], "title and description")
                 rows.append(Row(record.line, record.file, tokens, name, source.split))
-    found = {row.label for row in rows}
-    labels = chosen or tuple(name for name in _CLASSES if name in found)
-    check_present(labels, found | set(gathering.left_out), fspath(path))
+    if chosen is None:
+        names = class_names(rows, None, fspath(path))
+        labels = tuple(name for name in _CLASSES if name in names)
+    else:
+        labels = chosen
+        check_present(labels, {row.label for row in rows} | {*gathering.left_out}, fspath(path))
     index = {name: number for number, name in enumerate(labels)}
     splits = split_rows(rows, dev_fraction, test_fraction, seed)
     return gathering.dataset(
@@ -111,6 +119,10 @@ def _check_known(names: Sequence[str]) -> None:
 def _records(path: str | PathLike[str]) -> Iterator[Record]:
     """Yields the rows of a file by what their columns hold."""
     file = fspath(path)
+    if Path(path).suffix.lower() != ".csv":
+        raise ValueError(
+            f"path must end in .csv; got {file}. Use read_texts for files of another form."
+        )
     for line, fields in read_fields(path, ","):
         if len(fields) != len(_COLUMNS):
             raise ValueError(

@@ -18,7 +18,7 @@ def class_names(rows: Sequence[Row], n_classes: int | None, place: str) -> tuple
         found = f"only {names.pop()!r}" if names else "none"
         raise ValueError(
             f"label must hold two classes or more; got {found} in {place}. "
-            "Check the file, or name the right column with label=."
+            "Check the file, and which column was read."
         )
     check_number(len(names), n_classes, place)
     return in_order(names)
