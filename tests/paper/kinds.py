@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 import torch
@@ -86,6 +86,8 @@ def experiment_of(dataset: Dataset, accuracy: float = 0.5, macro_f1: float = 0.4
         seconds=measured.seconds,
         threads=1,
         checkpoint=None,
+        log_odds=None,
+        top_k=(),
         predicted_labels=predicted_labels(prepared),
     )
 
@@ -141,17 +143,16 @@ def _prepared(dataset: Dataset) -> Prepared:
     with torch.no_grad():  # so that texts differ in what is predicted
         for parameter in model.parameters():
             parameter.mul_(6)
-    return ByKind(
-        dataset=dataset,
-        vocabulary=vocabulary,
-        model=model,
-        settings=replace(SMALL, encoder="average", attention="additive", epsilon=0.01),
-        data_seed=0,
-        record=None,
-        trained=True,
-        coverage=None,
-        instances=tuple(range(len(dataset.test))),
-    )
+    known = {
+        "dataset": dataset,
+        "vocabulary": vocabulary,
+        "model": model,
+        "settings": replace(SMALL, encoder="average", attention="additive", epsilon=0.01),
+        "data_seed": 0,
+        "trained": True,
+        "instances": tuple(range(len(dataset.test))),
+    }
+    return ByKind(**(dict.fromkeys(field.name for field in fields(Prepared)) | known))  # type: ignore[arg-type]
 
 
 def _words(count: int) -> list[tuple[str, ...]]:

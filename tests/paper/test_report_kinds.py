@@ -136,9 +136,8 @@ def test_classes_are_compared_only_where_their_order_is_known(snli: Experiment) 
 
 def test_two_published_classes_are_not_the_first_two_of_four(four: Experiment) -> None:
     rows = [row for section in sections(four) for row in section.rows]
+    assert any("->" in row.name for row in rows)
     assert not any(row.published for row in rows if "->" in row.name)
-    said = " ".join(text_table(four).split())
-    assert "agnews (World, Business; here there are 4 classes)" in said
 
 
 def test_corrected_pairs_stand_beside_ours(snli: Experiment) -> None:

@@ -150,9 +150,7 @@ def _selection(experiment: Experiment) -> str:
 
 def _published_task(experiment: Experiment) -> str:
     """The data set of the published figures with its classes, where these are known."""
-    ours = len(experiment.dataset.labels)
     for each in published_datasets():
         if each.name == experiment.published_name and each.classes:
-            here = "" if len(each.classes) == ours else f"; here there are {ours} classes"
-            return f", {each.name} ({', '.join(each.classes)}{here})"
+            return f", {each.name} ({', '.join(each.classes)})"
     return ""
