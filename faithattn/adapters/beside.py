@@ -27,14 +27,16 @@ class Beside(Protocol):
         """Logits ``(n, C)`` of inputs that were made from the given rows ``(n,)``.
 
         None where they differ in a way that this knows nothing of or, if that
-        is given, elsewhere than at ``gone`` (n, L).
+        is given, elsewhere than at ``gone`` (n, L), and where running them is
+        no slower.
         """
         ...
 
-    def with_features(self, rows: Tensor, gone: Tensor, values: Tensor) -> Tensor:
+    def with_features(self, rows: Tensor, gone: Tensor, values: Tensor) -> Tensor | None:
         """Logits ``(n, C)`` of rows with other features where ``gone`` (n, L).
 
         One for all, ``(1, E)``, or one for each of those places, row by row.
+        None where running them is no slower.
         """
         ...
 

@@ -174,7 +174,7 @@ class TextClassifier(nn.Module):
     def beside(self, inputs: Tensor, run: Run | None = None) -> Beside | None:
         """What was read in a run, for inputs that differ in places; see :class:`Beside`."""
         ids = self._check(inputs)
-        if type(self) is not TextClassifier or not can_share(self, ids.shape):
+        if type(self) is not TextClassifier or not can_share(self):
             return None
 
         def decode(states: Tensor, changed: Tensor, _: Tensor) -> Run:
@@ -183,7 +183,7 @@ class TextClassifier(nn.Module):
         def read(changed: object, _: Tensor) -> Tensor:
             return self._check(changed)
 
-        return ChangedTexts(self, ids, run, read, decode, self._head())
+        return ChangedTexts(self, inputs, ids, run, read, decode, self._head())
 
     def _check(self, ids: object) -> Tensor:
         """Returns valid token ids."""

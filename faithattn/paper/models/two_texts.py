@@ -167,7 +167,7 @@ class TwoTexts(nn.Module):
     def _beside(self, inputs: Mapping[str, Tensor], run: Run | None) -> Beside | None:
         """What was read in a run, for explained texts that differ in places."""
         text, *asking = self._check(inputs)
-        if not can_share(self, text.shape):
+        if not can_share(self):
             return None
         with evaluating(self):
             query = self._read(asking[0])
@@ -192,7 +192,7 @@ class TwoTexts(nn.Module):
             return self._answered(sums, projected[rows], chosen)
 
         head = Head(scores, self.passage_projection, answered)
-        return ChangedTexts(self, text, run, read, decode, head)
+        return ChangedTexts(self, inputs, text, run, read, decode, head)
 
     def _check(self, inputs: object) -> list[Tensor]:
         """Returns valid inputs, in the order of their names."""
