@@ -107,7 +107,7 @@ def test_options_arrive(texts: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_bad_input(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ": DATA must name an existing file; got no.csv" in fails(["reproduce", "no.csv"], capsys)
-    assert "got the folder" in fails(["reproduce", "."], capsys)
+    assert "got films.csv in the folder ." in fails(["reproduce", "."], capsys)
     assert "babi-9" in fails(["reproduce", "babi-9"], capsys)
     Path("bad.csv").write_text("text,label\na b,0\nc,d,1\n")
     assert "line 3 of bad.csv" in fails(["reproduce", "bad.csv"], capsys)

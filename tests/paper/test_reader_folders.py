@@ -75,9 +75,9 @@ def test_the_name_of_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.Mo
     [
         (
             {},
-            r"a file, or a folder of files for train, dev and test; got the folder .*films without",
+            r"path must name a file; got the folder .*films, which has no files for train",
         ),
-        ({"notes.txt": "a"}, r"without a file that ends in \.csv"),
+        ({"notes.txt": "a"}, r"dev and test that end in \.csv"),
         ({"train.csv": "", "more.csv": ""}, r"named after train, dev or test.*; got more\.csv in"),
         ({"train.csv": "", "train_test.csv": ""}, r"one of them each; got train_test\.csv in"),
         (

@@ -230,7 +230,9 @@ def test_paths(tmp_path: Path) -> None:
         read_texts(tmp_path / "none.csv")
     folder = tmp_path / "folder.csv"
     folder.mkdir()
-    with pytest.raises(ValueError, match=r"the folder .*folder.csv without a file that ends in"):
+    with pytest.raises(
+        ValueError, match=r"path must name a file; got the folder .*folder\.csv, which"
+    ):
         read_texts(folder)
     with pytest.raises(ValueError, match=r"path must end in .csv, .tsv or .jsonl; got .*films.txt"):
         read_texts(write(tmp_path, GOOD, "films.txt"))

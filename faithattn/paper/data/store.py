@@ -44,7 +44,7 @@ class TokenStore:
         (('a', 'film'), StoredTokens('a', 'good', 'film'))
     """
 
-    def __init__(self, *, in_memory: int = 1_000_000) -> None:
+    def __init__(self, *, in_memory: int = 500_000) -> None:
         self._room = in_memory
         self._words: list[str] = []
         self._numbers = _Numbers(self._words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -87,19 +87,8 @@ def read_agnews(
     rows: list[Row] = []
     for source in sources(path, (".csv",)):
         records = not_empty(_records(source.path), source.path)
-        for record in records:
-            name = _class(record)
-            if chosen is not None and name not in chosen:
-                gathering.leave_out(name)
-            else:
-                tokens = gathering.tokens(record, _COLUMNS[1:], "title and description")
-                rows.append(Row(record.line, record.file, tokens, name, source.split))
-    if chosen is None:
-        names = class_names(rows, None, fspath(path))
-        labels = tuple(name for name in _CLASSES if name in names)
-    else:
-        labels = chosen
-        check_present(labels, {row.label for row in rows} | {*gathering.left_out}, fspath(path))
+        rows.extend(_rows(records, source.split, chosen, gathering))
+    labels = _labels(chosen, rows, gathering, fspath(path))
     index = {name: number for number, name in enumerate(labels)}
     splits = split_rows(rows, dev_fraction, test_fraction, seed)
     return gathering.dataset(
@@ -134,6 +123,22 @@ def _records(path: str | PathLike[str]) -> Iterator[Record]:
         yield Record(line, dict(zip(_COLUMNS, texts, strict=True)), file)
 
 
+def _rows(
+    records: Iterable[Record],
+    split: str | None,
+    chosen: tuple[str, ...] | None,
+    gathering: Gathering,
+) -> Iterator[Row]:
+    """Checks the rows of a file, and leaves out those of classes that are not chosen."""
+    for record in records:
+        name = _class(record)
+        if chosen is not None and name not in chosen:
+            gathering.leave_out(name)
+            continue
+        tokens = gathering.tokens(record, _COLUMNS[1:], "title and description")
+        yield Row(record.line, record.file, tokens, name, split)
+
+
 def _class(record: Record) -> str:
     """Returns the name of a row's class."""
     number = str(record.values["class"]).strip()
@@ -143,3 +148,14 @@ def _class(record: Record) -> str:
             "the row; a file with a header is one for read_texts."
         )
     return _CLASSES[int(number) - 1]
+
+
+def _labels(
+    chosen: tuple[str, ...] | None, rows: Sequence[Row], gathering: Gathering, file: str
+) -> tuple[str, ...]:
+    """Returns the classes chosen, or those that occur in the published order."""
+    if chosen is not None:
+        check_present(chosen, {row.label for row in rows} | {*gathering.left_out}, file)
+        return chosen
+    names = class_names(rows, None, file)
+    return tuple(name for name in _CLASSES if name in names)

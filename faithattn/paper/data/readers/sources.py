@@ -67,9 +67,8 @@ def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
         ) from error
     if not files:
         raise ValueError(
-            f"path must name a file, or a folder of files for train, dev and test; got the folder "
-            f"{fspath(folder)} without a file that ends in {', '.join(endings)}. "
-            "Name the file, or the folder it is in."
+            f"path must name a file; got the folder {fspath(folder)}, which has no files for "
+            f"train, dev and test that end in {', '.join(endings)}. Name a file, or another folder."
         )
     return files
 
@@ -81,6 +80,6 @@ def _split_of(file: Path) -> str:
     if len(splits) != 1:
         raise ValueError(
             "path must hold files that are named after train, dev or test, one of them each; got "
-            f"{file.name} in the folder {file.parent}. Rename it, or move it elsewhere."
+            f"{file.name} in the folder {file.parent}. Name the file itself, or rename it."
         )
     return splits.pop()
