@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeAlias, TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from faithattn._checks import require_count
+from faithattn.adapters.protocol import AttentionModel, Run
 from faithattn.paper.data.examples import Example
+from faithattn.paper.data.portions import portions
+from faithattn.paper.training.balance import Balance
 from faithattn.paper.training.evaluation import (
     Collate,
+    Inputs,
     check_examples,
     collated,
     evaluate,
@@ -23,6 +26,8 @@ from faithattn.paper.training.evaluation import (
     text_length,
 )
 from faithattn.paper.training.log import TrainingLog, TrainingRecord
+
+Penalty: TypeAlias = Callable[[Run, Inputs], Tensor]
 
 _M = TypeVar("_M", bound=nn.Module)
 _BATCHES_SORTED_TOGETHER = 50
@@ -60,22 +65,27 @@ def train_classifier(
     weight_decay: float = 1e-5,
     patience: int | None = None,
     class_weights: bool = True,
+    penalty: Penalty | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> TrainingRecord:
     """Trains a model in place and keeps the weights of its best epoch on ``dev``.
 
     Adam (amsgrad) with weight decay, as published. The loss is binary cross
-    entropy for a model of one logit, else cross entropy. Batches hold texts of
-    similar length, in an order drawn from ``seed`` alone. The best epoch has
-    the highest dev accuracy, among equals the lowest dev loss; training stops
-    once every dev example is right.
+    entropy for a model of one logit and for labels, of which the mean is taken;
+    else cross entropy. Batches hold texts of similar length, in an order drawn
+    from ``seed`` alone. What is too long for the memory budget at once is
+    summed up over parts of the batch: the step is the same. The best epoch has
+    the highest dev accuracy (of several labels, macro F1, as they are seldom
+    balanced), among equals the lowest dev loss; training stops once every dev
+    example is right.
 
     Args:
         model: Maps collated inputs to logits ``(B, C)``.
         train: Examples to learn from.
         dev: Examples to choose the epoch with.
-        collate: Maps examples to the model's inputs and labels ``(B,)``.
+        collate: Maps examples to the model's inputs and their classes ``(B,)``,
+            int64, or labels ``(B, C)``, bool.
         epochs: Passes over ``train`` at most.
         batch_size: Examples in a step.
         learning_rate: Of Adam.
@@ -83,7 +93,11 @@ def train_classifier(
         patience: Stop after so many epochs in a row without a better one; None
             for no such limit.
         class_weights: Weight each example by the inverse frequency of its
-            class, so that classes count alike; the mean weight is 1.
+            class, so that classes count alike; the mean weight is 1. Of
+            several labels, examples with and without each count alike.
+        penalty: What is added to the loss, ``(B,)`` from a :class:`Run` of the
+            model and its inputs, such as
+            :func:`~faithattn.paper.log_odds.attention_penalty`.
         seed: Seed of the order of the examples.
         progress: Show progress bars on standard error.
 
@@ -123,14 +137,14 @@ def train_classifier(
         amsgrad=True,
         fused=True,  # several times faster on the CPU for large embeddings
     )
-    weights = _class_weights(train) if class_weights else {}
+    step = _Step(model, optimizer, collate, Balance(train) if class_weights else None, penalty)
     generator = torch.Generator().manual_seed(seed)
-    log = TrainingLog(seed)
+    log = TrainingLog(seed, by_f1=train[0].labels is not None)
     total = epochs * math.ceil(len(train) / batch_size)
     with _training(model), tqdm(total=total, desc="training", disable=not progress) as bar:
         for _ in range(epochs):
             order = _bucketed(train, batch_size, generator)
-            loss = _epoch(model, optimizer, order, collate, weights, bar)
+            loss = _epoch(step, order, bar)
             log.add(loss, evaluate(model, dev, collate=collate), model)
             bar.set_postfix(dev_accuracy=f"{log.dev[-1].accuracy:.3f}")
             if log.dev[-1].accuracy == 1 or log.epochs_since_best == patience:
@@ -151,31 +165,52 @@ def _training(model: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def _epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Sequence[Sequence[Example]],
-    collate: Collate,
-    weights: Mapping[int, float],
-    bar: tqdm[NoReturn],
-) -> float:
+class _Step(NamedTuple):
+    """What a step of training needs, whatever the batch."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    collate: Collate
+    balance: Balance | None
+    penalty: Penalty | None
+
+    def take(self, examples: Sequence[Example], number: int) -> float:
+        """Takes a step on a batch and returns its loss."""
+        self.optimizer.zero_grad()
+        total = 0.0
+        for part in portions([text_length(example) for example in examples], len(examples)):
+            share = len(part) / len(examples)
+            loss = self._loss(examples[part.start : part.stop]) * share
+            value = loss.item()
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"loss must be finite; got {value} in step {number}. "
+                    "Lower learning_rate, or look for nan in the vectors."
+                )
+            torch.autograd.backward(loss)
+            total += value
+        self.optimizer.step()
+        return total
+
+    def _loss(self, examples: Sequence[Example]) -> Tensor:
+        """The mean loss of some examples."""
+        inputs, labels = collated(self.model, examples, self.collate)
+        if self.penalty is None:
+            each, extra = losses(self.model(inputs), labels), None
+        else:
+            run = cast(AttentionModel, self.model).run(inputs)
+            each, extra = losses(run.logits, labels), self.penalty(run, inputs).mean()
+        if self.balance is not None:
+            each = each * self.balance.factors(labels).to(each.dtype)
+        loss = each.mean()
+        return loss if extra is None else loss + extra
+
+
+def _epoch(step: _Step, batches: Sequence[Sequence[Example]], bar: tqdm[NoReturn]) -> float:
     """Takes one step a batch and returns the mean loss."""
     total = 0.0
     for examples in batches:
-        inputs, labels = collated(model, examples, collate)
-        each = losses(model(inputs), labels)
-        factors = each.new_tensor([weights.get(example.label, 1.0) for example in examples])
-        loss = (each * factors).mean()
-        value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"loss must be finite; got {value} in step {bar.n + 1}. "
-                "Lower learning_rate, or look for nan in the vectors."
-            )
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        total += value * len(examples)
+        total += step.take(examples, bar.n + 1) * len(examples)
         bar.update()
     return total / sum(map(len, batches))
 
@@ -191,12 +226,6 @@ def _bucketed(
         near = sorted((examples[i] for i in order[start : start + pool]), key=text_length)
         batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
-
-
-def _class_weights(examples: Sequence[Example]) -> dict[int, float]:
-    """Returns weights that make classes count alike; their mean over examples is 1."""
-    counts = Counter(example.label for example in examples)
-    return {label: len(examples) / (len(counts) * count) for label, count in counts.items()}
 
 
 def _check_numbers(
