@@ -33,6 +33,7 @@ def facts(experiment: Experiment) -> list[str]:
     return [
         _accuracy(experiment),
         *_learned_little(experiment),
+        *_tied(experiment),
         *_rows_left_out(experiment),
         f"Half the tested {explained} have {length:g} words or fewer; at that length, the tau of "
         f"unrelated scores spreads by {number(null_spread(length))} around 0.",
@@ -63,8 +64,9 @@ def notes(experiment: Experiment, *, published: bool) -> list[str]:
         stories = experiment.dataset.kind == "questions"
         what = "The supporting sentences" if stories else "The words marked as evidence"
         lines.append(
-            f"{what} are {shares[3]:.0%} of the words and get {shares[0]:.0%} of "
-            f"the attention, {shares[1]:.0%} of the gradients, {shares[2]:.0%} of leave-one-out."
+            f"{what} are {_small(shares[3])} of the words and get {_small(shares[0])} of "
+            f"the attention, {_small(shares[1])} of the gradients, {_small(shares[2])} of "
+            f"leave-one-out{_of_known(experiment)}."
         )
     if published:
         lines.append(
@@ -89,6 +91,28 @@ def number(value: float) -> str:
 def percent(value: float) -> str:
     """A share, a hyphen where there is none."""
     return "-" if math.isnan(value) else f"{value:.0%}"
+
+
+def _small(share: float) -> str:
+    """A share that may be of a few words among thousands."""
+    return f"{share:.2%}" if 0 < share < 0.01 else f"{share:.0%}"
+
+
+def _of_known(experiment: Experiment) -> str:
+    """Of which instances evidence is known, where not of all."""
+    known = sum(bool(example.evidence) for example in experiment.examples)
+    total = len(experiment.examples)
+    return "" if known == total else f" (the {known:,} of {total:,} that have some)"
+
+
+def _tied(experiment: Experiment) -> Iterator[str]:
+    """What training asked of the attention beside the task."""
+    weight = experiment.settings.tie_attention
+    if weight:
+        yield (
+            f"Training tied the attention to that of log-odds: {weight:g} times its divergence "
+            "(KL, nats) was added to the loss."
+        )
 
 
 def _accuracy(experiment: Experiment) -> str:
