@@ -111,6 +111,8 @@ def test_the_file_goes_with_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path:
     small = store.add(["a"])
     assert not files and small == ("a",)
     stored = store.add(["b", "c"])
+    # Nothing waits in a buffer, which forked processes would write again.
+    assert os.fstat(files[0].fileno()).st_size == 8
     del store
     assert len(files) == 1 and not files[0].closed and stored == ("b", "c")
     del stored
