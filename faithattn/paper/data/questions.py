@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import re
@@ -15,6 +16,7 @@ from faithattn._checks import require_count
 from faithattn.paper.data.examples import Dataset, Example
 from faithattn.paper.data.files import numbered_lines
 from faithattn.paper.data.splits import SPLIT_NAMES, check_fractions
+from faithattn.paper.data.store import TokenStore
 
 _ENDING = ".question"
 _PARTS = ("an address", "a passage", "a question", "an answer", "the names of the entities")
@@ -28,8 +30,8 @@ _LONGEST_LINE = 1 << 24
 class _Asked(NamedTuple):
     """What one file holds, with the entities of the passage in numeric order."""
 
-    passage: tuple[str, ...]
-    question: tuple[str, ...]
+    passage: Sequence[str]
+    question: Sequence[str]
     answer: str
     entities: tuple[str, ...]
     cut: bool
@@ -125,12 +127,13 @@ def read_questions(
 
 
 class _Reader:
-    """Reads files one by one; equal words are one object, and so are equal passages."""
+    """Reads files one by one; equal passages are one object, and long data stay on disk."""
 
     def __init__(self, maximum_words: int | None) -> None:
         self.maximum_words = maximum_words
         self.left_out = 0
-        self._passages: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._store = TokenStore()
+        self._passages: dict[bytes, Sequence[str]] = {}
 
     def read(self, folder: Path) -> list[_Asked]:
         """Reads the files of a folder whose answer is in the passage as cut."""
@@ -169,16 +172,19 @@ class _Reader:
         cut = len(kept) < len(whole)
         return _Asked(
             self._shared(kept),
-            tuple(map(sys.intern, asked)),
+            self._store.add(asked),
             sys.intern(answer.text),
             _entities(kept) if cut else entities,
             cut,
         )
 
-    def _shared(self, tokens: list[str]) -> tuple[str, ...]:
-        """Returns the tokens as one tuple for all questions about a passage."""
-        passage = tuple(map(sys.intern, tokens))
-        return self._passages.setdefault(passage, passage)
+    def _shared(self, tokens: list[str]) -> Sequence[str]:
+        """Returns the tokens as one object for all questions about a passage."""
+        # A digest, so that passages in the store need not be read again to be compared.
+        key = hashlib.sha256(" ".join(tokens).encode()).digest()
+        if key not in self._passages:
+            self._passages[key] = self._store.add(tokens)
+        return self._passages[key]
 
 
 def _dataset(name: str, parts: dict[str, list[_Asked]], reader: _Reader) -> Dataset:
@@ -330,9 +336,9 @@ def _in_order(entities: set[str]) -> tuple[str, ...]:
 
 def _parted(asked: Sequence[_Asked], shares: Sequence[float], seed: int) -> Iterator[list[_Asked]]:
     """Yields what is left, then a random share for each of ``shares``, passages kept together."""
-    groups: dict[tuple[str, ...], list[int]] = {}
+    groups: dict[int, list[int]] = {}
     for place, each in enumerate(asked):
-        groups.setdefault(each.passage, []).append(place)
+        groups.setdefault(id(each.passage), []).append(place)
     if len(groups) <= len(shares):
         raise ValueError(
             f"path must hold questions about {len(shares) + 1} passages or more to split; got "

@@ -55,9 +55,9 @@ def _top_k(found: Sequence[TopKRow]) -> FindingTable:
     columns = ("", "n", "undef.", "mean +- std", "interval", "chance", "no more words")
     return FindingTable(
         "Do they agree on the first words?",
-        "Top-k Kendall distance (Fagin et al. 2003, p = 1/2) of the words ranked first: 0 = the same in "
-        "the same order, 1 = reversed, or no word in common. chance: unrelated rankings of the "
-        "same lengths. no more words: instances with so few that all are ranked.",
+        "Top-k Kendall distance (Fagin et al. 2003, p = 1/2) of the words ranked first: 0 = the "
+        "same in the same order, 1 = reversed, or no word in common. chance: unrelated rankings of "
+        "the same lengths. no more words: instances with so few that all are ranked.",
         _table("Distance of the words ranked first", columns, rows),
     )
 
