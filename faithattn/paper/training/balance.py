@@ -31,10 +31,12 @@ class Balance:
         """Weights in the shape of classes ``(B,)`` or labels ``(B, C)``."""
         weights = self._weights.to(labels.device)
         if labels.dtype != torch.bool:
-            return weights[labels]
+            found: Tensor = weights[labels]
+            return found
         # Labels that no example of training has may come last.
         without, held = F.pad(weights, (0, labels.shape[1] - weights.shape[1]), value=1.0)
-        return held.where(labels, without)
+        chosen: Tensor = held.where(labels, without)
+        return chosen
 
 
 def _of_classes(examples: Sequence[Example]) -> Tensor:

@@ -210,7 +210,7 @@ def _epoch(step: _Step, batches: Sequence[Sequence[Example]], bar: tqdm[NoReturn
     """Takes one step a batch and returns the mean loss."""
     total = 0.0
     for examples in batches:
-        total += step.take(examples, bar.n + 1) * len(examples)
+        total += step.take(examples, int(bar.n) + 1) * len(examples)
         bar.update()
     return total / sum(map(len, batches))
 
