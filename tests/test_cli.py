@@ -173,7 +173,7 @@ def test_too_little_memory(
         with monkeypatch.context() as patch:
             patch.setattr(experiment, step, fail)
             message = fails(["reproduce", "films.csv", "--quiet"], capsys, status=1)
-        assert "memory of this machine does not suffice. Lower --adversaries" in message
+        assert "memory of this machine does not suffice. Lower --batch-size" in message
 
 
 def test_other_runtime_errors_are_not_hidden(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from scipy import stats
 from faithattn import gradient_correlation, loo_correlation, permutation_test
 from faithattn.paper.data.examples import Dataset, Example
 from faithattn.paper.experiment import Experiment, Settings, prepare, run
+from faithattn.paper.experiment.comparable import published_name_of
 from faithattn.paper.reproduction import reproduce
 
 
@@ -103,14 +104,32 @@ def test_a_planted_word_is_learned(texts: Experiment) -> None:
     assert texts.published_name == "sst"
 
 
+def named(name: str, dataset: Dataset, n_classes: int) -> Dataset:
+    return replace(dataset, name=name, labels=tuple(map(str, range(n_classes))))
+
+
 @pytest.mark.parametrize(
     ("name", "published"),
     [("sst", "sst"), ("SST_dataset", "sst"), ("my-sst2", "sst"), ("lesstalk", None),
-     ("babi-1", "babi-1"), ("imdb", "imdb"), ("reviews", None)],
+     ("imdb", "imdb"), ("agnews", "agnews"), ("reviews", None), ("babi-1", None), ("snli", None),
+     ("phenotyping", None)],
 )  # fmt: skip
-def test_published_name(answers: Experiment, name: str, published: str | None) -> None:
-    prepared = replace(answers.prepared, dataset=replace(answers.dataset, name=name))
-    assert replace(answers, prepared=prepared).published_name == published
+def test_published_name(texts: Experiment, name: str, published: str | None) -> None:
+    prepared = replace(texts.prepared, dataset=replace(texts.dataset, name=name))
+    assert replace(texts, prepared=prepared).published_name == published
+
+
+def test_published_figures_are_of_as_many_classes(texts: Experiment, answers: Experiment) -> None:
+    """Four topics of AG News are not the two that the study told apart."""
+    assert published_name_of(named("agnews", texts.dataset, 4)) is None
+    assert published_name_of(named("cnn", answers.dataset, 40)) == "cnn"
+    pair = Example(("a",), 0, question=("b",))
+    pairs = Dataset("snli", (pair,), (pair,), (pair,), ("x", "y", "z"))
+    assert published_name_of(pairs) == "snli"
+    assert published_name_of(replace(pairs, labels=("x", "y"))) is None
+    several = Example(("a",), -1, labels=(0,))
+    labels = Dataset("phenotyping", (several,), (several,), (several,), tuple("abcde"))
+    assert published_name_of(labels) == "phenotyping"
 
 
 def test_published_figures_are_those_of_the_same_model(texts: Experiment) -> None:
@@ -250,32 +269,69 @@ def test_bad_settings_stop_before_training(change: dict[str, object], message: s
 
 def test_errors_of_files_name_the_argument(tmp_path: Path) -> None:
     for argument, options in (
-        ("task", {"task": tmp_path}),
+        ("data", {"data": tmp_path}),
         ("vectors", {"settings": replace(SMALL, vectors=tmp_path)}),
         ("checkpoint", {"checkpoint": tmp_path}),
     ):
-        with pytest.raises((ValueError, OSError), match=rf"^{argument} must name a file; got"):
-            prepare(**({"task": stories(), "settings": SMALL} | options))  # type: ignore[arg-type]
+        with pytest.raises((ValueError, OSError), match=rf"^{argument} must name a file"):
+            prepare(**({"data": stories(), "settings": SMALL} | options))  # type: ignore[arg-type]
 
 
-def test_classes_are_counted_before_rows(tmp_path: Path) -> None:
-    file = tmp_path / "three.csv"
-    file.write_text("text,label,split\na,0,train\nb,1,train\nc,2,train\nd,0,test\n")
-    with pytest.raises(ValueError, match="label must hold 2 classes; got 3"):
-        prepare(file, SMALL)
-    dataset = replace(stories(), test=(Example(("a",), 0),))
-    with pytest.raises(ValueError, match=f"label must hold two classes.*{len(dataset.labels)} in"):
-        prepare(dataset, SMALL)
-
-
-def test_bad_tasks(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"task must be babi-1, babi-2, babi-3 or a .csv"):
-        prepare("babi-4", SMALL)
-    with pytest.raises(FileNotFoundError, match=r"task must name an existing file"):
-        prepare(tmp_path / "no.csv", SMALL)
+def test_several_classes_have_a_logit_each(tmp_path: Path) -> None:
+    rows = [(f"{word} it was", number) for number, word in enumerate(("bad", "fair", "good"))]
+    lines = [f"{text},{number}" for _ in range(12) for text, number in rows]
     three = tmp_path / "three.csv"
-    three.write_text("text,label\n" + "".join(f"a b,{n % 3}\n" for n in range(30)))
-    with pytest.raises(
-        ValueError, match=r"label must hold 2 classes; got 3 in 'label' of .*three.csv"
-    ):
-        prepare(three, SMALL)
+    three.write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    experiment = reproduce(three, replace(LEARNING, encoder="average"))
+    assert experiment.test.accuracy == 1
+    assert experiment.prepared.model.output == "softmax"
+    assert set(experiment.gradient.predicted.tolist()) == {0, 1, 2}
+    two = prepare(three, replace(SMALL, classes=("2", "0")))
+    assert two.dataset.labels == ("2", "0")
+    assert two.model.decoder.out_features == 1
+    assert sum(two.dataset.left_out.values()) == 12
+
+
+def test_one_class_is_none() -> None:
+    with pytest.raises(ValueError, match=r"label must hold two classes or more; got 1 in babi-1"):
+        prepare(replace(stories(), labels=("kitchen",)), SMALL)
+
+
+def test_bad_data(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"data must be babi-1, babi-2, babi-3, generated, or a"):
+        prepare("babi-4", SMALL)
+    with pytest.raises(FileNotFoundError, match=r"data must name an existing file"):
+        prepare(tmp_path / "no.csv", SMALL)
+    with pytest.raises(ValueError, match=r"task must be one of texts, .*; got poems"):
+        prepare("generated", replace(SMALL, task="poems"))
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ("babi-1", {"task": "pairs"}, "task must be left out for babi-1; got 'pairs'"),
+        ("babi-1", {"label": "x"}, "label must be left out for babi-1; got 'x'"),
+        ("generated", {"text": "x"}, "text must be left out for generated data"),
+        ("a.jsonl", {"task": "snli", "label": "x"}, "label must be left out for task snli"),
+        ("a.jsonl", {"task": "labels", "classes": ("x",)}, "classes must be left out for task lab"),
+    ],
+)
+def test_options_that_would_be_ignored(
+    data: str, options: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / data
+    if file.suffix:
+        file.write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        prepare(file if file.suffix else data, replace(SMALL, **options))  # type: ignore[arg-type]
+
+
+def test_data_sets_take_no_options_of_files() -> None:
+    with pytest.raises(ValueError, match=r"maximum_words must be left out for a data set; got 5"):
+        prepare(stories(), replace(SMALL, maximum_words=5))
+
+
+def test_log_odds_attention_is_for_single_texts() -> None:
+    for options in ({"attention": "log_odds"}, {"tie_attention": 0.5}):
+        with pytest.raises(ValueError, match=r"must be left out for questions; got"):
+            prepare(stories(), replace(SMALL, **options))  # type: ignore[arg-type]
