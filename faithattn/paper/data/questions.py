@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import re
 import sys
@@ -14,17 +13,13 @@ from typing import NamedTuple
 
 from faithattn._checks import require_count
 from faithattn.paper.data.examples import Dataset, Example
-from faithattn.paper.data.files import numbered_lines
-from faithattn.paper.data.splits import SPLIT_NAMES, check_fractions
+from faithattn.paper.data.question_files import file_names, read_parts, split_folders
+from faithattn.paper.data.splits import check_fractions
 from faithattn.paper.data.store import TokenStore
 
-_ENDING = ".question"
-_PARTS = ("an address", "a passage", "a question", "an answer", "the names of the entities")
 _PLACEHOLDER = "@placeholder"
 _ENTITY = re.compile(r"@entity\d+", re.ASCII)
-_NAMED = re.compile(r"@entity\d+:", re.ASCII)
 _MARKED = re.compile(r"(@entity\d+|@placeholder)", re.ASCII)
-_LONGEST_LINE = 1 << 24
 
 
 class _Asked(NamedTuple):
@@ -35,13 +30,6 @@ class _Asked(NamedTuple):
     answer: str
     entities: tuple[str, ...]
     cut: bool
-
-
-class _Part(NamedTuple):
-    """One part of a file, with the number of its first line."""
-
-    line: int
-    text: str
 
 
 def read_questions(
@@ -113,7 +101,7 @@ def read_questions(
         require_count("maximum_words", maximum_words)
     reader = _Reader(maximum_words)
     folder = Path(path)
-    folders = _split_folders(folder)
+    folders = split_folders(folder)
     if folders:
         parts = {split: reader.read(place) for split, place in folders.items()}
         if "dev" not in parts:
@@ -137,7 +125,7 @@ class _Reader:
 
     def read(self, folder: Path) -> list[_Asked]:
         """Reads the files of a folder whose answer is in the passage as cut."""
-        asked = [self._file(folder / name) for name in _file_names(folder)]
+        asked = [self._file(folder / name) for name in file_names(folder)]
         kept = [each for each in asked if each.answer in each.entities]
         self.left_out += len(asked) - len(kept)
         if not kept:
@@ -149,7 +137,7 @@ class _Reader:
 
     def _file(self, file: Path) -> _Asked:
         """Reads and checks one file."""
-        _, passage, question, answer, _ = _parts(file)
+        _, passage, question, answer, _ = read_parts(file)
         whole, asked = _tokens(passage.text), _tokens(question.text)
         entities = _entities(whole)
         if _PLACEHOLDER not in asked:
@@ -208,114 +196,6 @@ def _dataset(name: str, parts: dict[str, list[_Asked]], reader: _Reader) -> Data
     left_out = {reason: reader.left_out} if reader.left_out else {}
     cut = sum(each.cut for each in everything)
     return Dataset(name, train, dev, test, labels, left_out, cut)
-
-
-def _split_folders(folder: Path) -> dict[str, Path]:
-    """Returns the folder of each split; none where the folder holds files of its own."""
-    names = _names(folder)
-    found: dict[str, Path] = {}
-    for name in names:
-        split = SPLIT_NAMES.get(name.lower())
-        if split is None or not (folder / name).is_dir():
-            continue
-        if split in found:
-            raise ValueError(
-                f"path must hold one folder for {split}; got {found[split].name} and {name} in "
-                f"{folder}. Remove one of them."
-            )
-        found[split] = folder / name
-    files = any(name.endswith(_ENDING) for name in names)
-    if files and found:
-        raise ValueError(
-            f"path must hold folders of the splits or {_ENDING} files; got both in {folder}. "
-            "Move one of them away."
-        )
-    missing = [split for split in ("train", "test") if split not in found]
-    if missing and not files:
-        got = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise ValueError(
-            f"path must hold {_ENDING} files, or folders training, validation and test of them; "
-            f"got {folder} with {got or 'nothing'}, none for {missing[0]}. Name the folder that "
-            "holds them."
-        )
-    return found
-
-
-def _names(folder: Path) -> list[str]:
-    """Returns the sorted names in a folder but for hidden ones."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if not entry.name.startswith("."))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"path must name an existing folder; got {folder}. Check the spelling."
-        ) from error
-    except NotADirectoryError as error:
-        raise ValueError(
-            f"path must name a folder of {_ENDING} files; got the file {folder}. Name its folder."
-        ) from error
-    except OSError as error:
-        raise ValueError(
-            f"path must name a readable folder; got {folder} ({error.strerror}). Check its "
-            "permissions."
-        ) from error
-
-
-def _file_names(folder: Path) -> list[str]:
-    """Returns the sorted names of the files with questions, of which there must be one."""
-    names = [name for name in _names(folder) if name.endswith(_ENDING)]
-    if not names:
-        raise ValueError(
-            f"path must hold {_ENDING} files in each folder; got none in {folder}. Check that the "
-            "data are complete."
-        )
-    return names
-
-
-def _parts(file: Path) -> list[_Part]:
-    """Splits a file at its empty lines into the five parts, all of one line but the last."""
-    parts: list[_Part] = []
-    open_part = False
-    for number, raw in numbered_lines(file, longest=_LONGEST_LINE):
-        text = raw.strip()
-        if text and not open_part:
-            parts.append(_Part(number, text))
-        _check_line(number, text, len(parts), file, continued=open_part)
-        open_part = bool(text)
-    if len(parts) < len(_PARTS):
-        last = f"the last at line {parts[-1].line}" if parts else "an empty file"
-        raise ValueError(
-            f"path must hold files of five parts, {', '.join(_PARTS)}, with empty lines between; "
-            f"got {len(parts)} of them, {last} of {file}. Add {_PARTS[len(parts)]}."
-        )
-    return parts
-
-
-def _check_line(number: int, text: str, parts: int, file: Path, continued: bool) -> None:
-    """Raises if a line cannot stand in the part that it belongs to, counted from 1."""
-    if not text:
-        return
-    named = _NAMED.match(text)
-    if parts > len(_PARTS):
-        raise ValueError(
-            f"path must hold files of five parts; got a sixth at line {number} of {file}. "
-            "Remove what follows the names of the entities."
-        )
-    if parts == len(_PARTS) and not named:
-        raise ValueError(
-            f"path must hold lines such as @entity3:Name as its last part; got {text[:60]!r} at "
-            f"line {number} of {file}. Correct the line."
-        )
-    if parts == len(_PARTS) - 1 and named:
-        raise ValueError(
-            f"path must hold files of five parts, {', '.join(_PARTS)}; got the names after three "
-            f"others, at line {number} of {file}. Add the part that is missing."
-        )
-    if parts < len(_PARTS) and continued:
-        raise ValueError(
-            f"path must hold {_PARTS[parts - 1]} in one line; got a second at line {number} of "
-            f"{file}. Join the lines, or put an empty line between two parts."
-        )
 
 
 def _tokens(text: str) -> list[str]:

@@ -74,7 +74,7 @@ DOCUMENTS = Planted(
         ("hemoglobin", "transfusion", "ferritin", "pallor"),
         ("glucose", "insulin", "metformin", "ketones"),
     ),
-    own=(6, 12),
-    other=2,
+    own=(12, 24),
+    other=4,
     mixed=0.3,
 )

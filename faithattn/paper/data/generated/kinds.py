@@ -78,11 +78,11 @@ def generate(
     ``pairs``       8-20       a premise about one or two people; the hypothesis states a
                                fact of it, the same with another value, or one that the
                                premise does not mention. Neither text alone tells
-    ``questions``   100-400    a passage about 10 to 30 of 40 entities; the question is one
-                               of its sentences in other words, one entity left open. No
-                               two sentences have the same verb
-    ``documents``   1500-4000  two classes: 6 to 12 of 4 terms of the class; three in ten
-                               hold one or two of the other class
+    ``questions``   100-400    a passage about 10 to 20 of 30 entities, a few of them named
+                               often; the question is one of its sentences in other words,
+                               one entity left open. No two sentences have the same verb
+    ``documents``   1500-4000  two classes: 12 to 24 mentions of 4 terms of the class;
+                               three in ten hold some of the other class, 4 at most
     ==============  =========  ==========================================================
 
     The evidence is the planted words of the class or labels, the words of the

@@ -6,20 +6,25 @@ import random
 from collections.abc import Mapping
 
 from faithattn.paper.data.examples import Example
+from faithattn.paper.data.generated.words import listed
 
 LABELS = ("entailment", "neutral", "contradiction")
 
-_PEOPLE = ("boy", "farmer", "girl", "man", "nurse", "singer", "teacher", "woman")
-_MANNERS = ("", "cheerful", "small", "tall", "tired")
+_PEOPLE = ("boy", "girl", "man", "woman")
+# They decide nothing; they make premises differ. None begins with a vowel: all follow "a".
+_MANNERS = listed(
+    "bald bashful blond bold brave brisk busy calm careful cheerful clumsy curious daring dizzy "
+    "famous fearless friendly frowning gentle giggling grumpy happy heavy hungry jolly kind "
+    "lazy limping little lonely loud lucky merry modest nervous noisy patient plump polite proud "
+    "puzzled quick quiet rich sad serious short shy silent sleepy slender slim small smart smiling "
+    "solemn strong sturdy tall tanned thin thirsty tired weary whistling wise witty young"
+)
 _VALUES = {
-    "colour": ("black", "blue", "brown", "green", "grey", "red", "white", "yellow"),
-    "thing": ("bag", "ball", "book", "drum", "hammer", "kite", "ladder", "violin"),
-    "action": (
-        "baking bread", "digging holes", "drinking tea", "playing chess",
-        "reading aloud", "riding home", "selling fruit", "singing softly",
-    ),
-    "place": ("barn", "forest", "garden", "kitchen", "library", "market", "office", "park"),
-}  # fmt: skip
+    "colour": ("black", "green", "red"),
+    "thing": ("ball", "kite", "violin"),
+    "action": ("drinking tea", "playing chess", "selling fruit"),
+    "place": ("garden", "library", "market"),
+}
 _HYPOTHESES = {
     "colour": "the {person} wears {value} .",
     "thing": "the {person} has a {value} .",
@@ -35,7 +40,7 @@ def pair(rng: random.Random) -> Example:
     told equally often and every value equally likely, so that the hypothesis
     is as likely with each label: neither text tells the label alone.
     """
-    people = rng.sample(_PEOPLE, rng.randint(1, 2))
+    people = rng.sample(_PEOPLE, 1 if rng.random() < 0.7 else 2)
     told = [_facts(2 - number, rng) for number in range(len(people))]
     tokens, places = _premise(people, told, rng)
     label = rng.choice(LABELS)
