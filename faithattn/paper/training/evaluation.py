@@ -1,4 +1,4 @@
-"""Accuracy and loss of the published models."""
+"""Accuracy, F1 and loss of the published models."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faithattn._checks import require_count
 from faithattn.adapters.state import evaluating
-from faithattn.measures.outputs import predicted_class, probabilities, resolve_output
 from faithattn.paper.data.examples import Example
+from faithattn.paper.training.loss import losses
+from faithattn.paper.training.tally import Tally
 
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 Collate: TypeAlias = Callable[[Sequence[Example]], tuple[Inputs, Tensor]]
@@ -24,44 +24,60 @@ class Evaluation:
     """How well a model does on examples.
 
     Attributes:
-        accuracy: Share of examples predicted right, 0..1.
-        loss: Mean cross entropy, in nats, every example counted once.
+        accuracy: Share of examples predicted right, 0..1; of several labels,
+            the share of all labels of all examples. Where labels are rare it is
+            high whatever the model does: look at ``macro_f1``.
+        loss: Mean cross entropy, in nats, every example counted once; of several
+            labels the mean over labels.
         n: Number of examples.
+        macro_f1: Mean F1 over classes or labels, 0..1. Those that neither occur
+            nor are predicted are left out; 1 if that leaves none.
     """
 
     accuracy: float
     loss: float
     n: int
+    macro_f1: float
 
 
 def evaluate(
     model: nn.Module, examples: Sequence[Example], *, collate: Collate, batch_size: int = 128
 ) -> Evaluation:
-    """Measures accuracy and loss in eval mode, without gradients.
+    """Measures accuracy, F1 and loss in eval mode, without gradients.
 
     Args:
         model: Maps collated inputs to logits ``(B, C)``.
         examples: Examples with labels.
-        collate: Maps examples to the model's inputs and labels ``(B,)``.
+        collate: Maps examples to the model's inputs and classes ``(B,)``, int64,
+            or which labels hold ``(B, C)``, bool.
         batch_size: Examples in a forward pass.
 
     Returns:
-        Accuracy and mean loss. One logit predicts class 1 where it is positive.
+        Accuracy, macro F1 and mean loss. One logit predicts class 1 where it is
+        positive, and each of several labels holds where its logit is.
 
     Raises:
-        ValueError: If there is no example, or a label the model has no output for.
+        TypeError: If labels are neither int64 nor bool.
+        ValueError: If there is no example, or a label the model has no output
+            for, or the model's output does not go with such labels.
     """
     check_examples("examples", examples)
     require_count("batch_size", batch_size)
-    loss, correct = 0.0, 0
+    loss, tally = 0.0, Tally()
     by_length = sorted(examples, key=text_length)
     with evaluating(model), torch.no_grad():
         for start in range(0, len(by_length), batch_size):
             inputs, labels = collated(model, by_length[start : start + batch_size], collate)
             logits = model(inputs)
+            check_output(model, logits, labels)
             loss += float(losses(logits, labels).sum())
-            correct += int((_predicted(logits) == labels).sum())
-    return Evaluation(accuracy=correct / len(examples), loss=loss / len(examples), n=len(examples))
+            tally.add(logits, labels)
+    return Evaluation(
+        accuracy=tally.accuracy(),
+        loss=loss / len(examples),
+        n=len(examples),
+        macro_f1=tally.macro_f1(),
+    )
 
 
 def text_length(example: Example) -> int:
@@ -80,28 +96,18 @@ def collated(
     return {key: value.to(device) for key, value in inputs.items()}, labels.to(device)
 
 
-def losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Returns the cross entropy of each example."""
-    n_classes = max(2, logits.shape[1])
-    if not 0 <= int(labels.min()) <= int(labels.max()) < n_classes:
-        raise ValueError(
-            f"labels must lie in 0..{n_classes - 1} for this model; got "
-            f"{sorted(set(labels.tolist()))}. Number the classes from 0."
-        )
-    if logits.shape[1] == 1:
-        return F.binary_cross_entropy_with_logits(
-            logits[:, 0], labels.to(logits.dtype), reduction="none"
-        )
-    return F.cross_entropy(logits, labels, reduction="none")
-
-
-def _predicted(logits: Tensor) -> Tensor:
-    """Returns the predicted class of each example, as the four tests predict it."""
-    output = resolve_output("auto", logits.shape[1])
-    return predicted_class(probabilities(logits, output), output)
-
-
 def check_examples(argument: str, examples: Sequence[Example]) -> None:
     """Raises if there is no example."""
     if not examples:
         raise ValueError(f"{argument} must hold an example; got none. Check the data and split.")
+
+
+def check_output(model: nn.Module, logits: Tensor, labels: Tensor) -> None:
+    """Raises if a model of several logits says they mean something else than the labels."""
+    given = getattr(model, "output", "auto")
+    wanted, what = ("sigmoid", "labels") if labels.dtype == torch.bool else ("softmax", "classes")
+    if logits.shape[1] > 1 and given in ("sigmoid", "softmax") and given != wanted:
+        raise ValueError(
+            f"model must have the output {wanted!r} for several {what}; got {given!r}. Make it "
+            "with that output."
+        )

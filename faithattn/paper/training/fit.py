@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from faithattn._checks import require_count
+from faithattn.adapters.protocol import AttentionModel
 from faithattn.paper.data.examples import Example
 from faithattn.paper.training.evaluation import (
     Collate,
+    Inputs,
     check_examples,
+    check_output,
     collated,
     evaluate,
-    losses,
     text_length,
 )
 from faithattn.paper.training.log import TrainingLog, TrainingRecord
+from faithattn.paper.training.loss import ClassWeights, losses
+from faithattn.paper.training.penalty import Penalty
 
 _M = TypeVar("_M", bound=nn.Module)
 _BATCHES_SORTED_TOGETHER = 50
@@ -60,22 +63,25 @@ def train_classifier(
     weight_decay: float = 1e-5,
     patience: int | None = None,
     class_weights: bool = True,
+    penalty: Penalty | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> TrainingRecord:
     """Trains a model in place and keeps the weights of its best epoch on ``dev``.
 
     Adam (amsgrad) with weight decay, as published. The loss is binary cross
-    entropy for a model of one logit, else cross entropy. Batches hold texts of
-    similar length, in an order drawn from ``seed`` alone. The best epoch has
-    the highest dev accuracy, among equals the lowest dev loss; training stops
-    once every dev example is right.
+    entropy for a model of one logit, else cross entropy; for several labels the
+    mean of their binary cross entropies. Batches hold texts of similar length,
+    in an order drawn from ``seed`` alone. The best epoch has the highest dev
+    accuracy, for several labels the highest dev macro F1, and among equals the
+    lowest dev loss; training stops once every dev example is right.
 
     Args:
         model: Maps collated inputs to logits ``(B, C)``.
         train: Examples to learn from.
         dev: Examples to choose the epoch with.
-        collate: Maps examples to the model's inputs and labels ``(B,)``.
+        collate: Maps examples to the model's inputs and classes ``(B,)``, int64,
+            or which of C labels hold ``(B, C)``, bool.
         epochs: Passes over ``train`` at most.
         batch_size: Examples in a step.
         learning_rate: Of Adam.
@@ -83,7 +89,11 @@ def train_classifier(
         patience: Stop after so many epochs in a row without a better one; None
             for no such limit.
         class_weights: Weight each example by the inverse frequency of its
-            class, so that classes count alike; the mean weight is 1.
+            class, so that classes count alike; the mean weight is 1. Of each of
+            several labels, examples with it and without it count alike.
+        penalty: Maps inputs and the model's run to what is added to the loss of
+            a step, such as :func:`attention_penalty`. The model must then have
+            ``run``, which is in eval mode, and each step is one run.
         seed: Seed of the order of the examples.
         progress: Show progress bars on standard error.
 
@@ -92,7 +102,10 @@ def train_classifier(
         came in.
 
     Raises:
-        ValueError: If a set of examples is empty or a number out of range.
+        TypeError: If there is a penalty and the model has no ``run``, or labels
+            are neither int64 nor bool.
+        ValueError: If a set of examples is empty, a number or label out of range,
+            or the model's output does not go with the labels.
         FloatingPointError: If the loss is not finite; the weights are then
             those of the step before.
 
@@ -116,6 +129,7 @@ def train_classifier(
     check_examples("train", train)
     check_examples("dev", dev)
     _check_numbers(epochs, batch_size, learning_rate, weight_decay, patience)
+    outcome = _outcome(model, penalty)
     optimizer = torch.optim.Adam(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=learning_rate,
@@ -123,16 +137,16 @@ def train_classifier(
         amsgrad=True,
         fused=True,  # several times faster on the CPU for large embeddings
     )
-    weights = _class_weights(train) if class_weights else {}
+    weights = ClassWeights(train) if class_weights else None
     generator = torch.Generator().manual_seed(seed)
-    log = TrainingLog(seed)
+    log = TrainingLog(seed, several=train[0].labels is not None)
     total = epochs * math.ceil(len(train) / batch_size)
     with _training(model), tqdm(total=total, desc="training", disable=not progress) as bar:
         for _ in range(epochs):
             order = _bucketed(train, batch_size, generator)
-            loss = _epoch(model, optimizer, order, collate, weights, bar)
+            loss = _epoch(model, outcome, optimizer, order, collate, weights, bar)
             log.add(loss, evaluate(model, dev, collate=collate), model)
-            bar.set_postfix(dev_accuracy=f"{log.dev[-1].accuracy:.3f}")
+            bar.set_postfix(log.shown())
             if log.dev[-1].accuracy == 1 or log.epochs_since_best == patience:
                 break
     model.load_state_dict(log.best_weights)
@@ -151,21 +165,43 @@ def _training(model: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+def _outcome(
+    model: nn.Module, penalty: Penalty | None
+) -> Callable[[Inputs], tuple[Tensor, Tensor | None]]:
+    """Returns a function from inputs to logits and penalty, in one pass through the model."""
+    if penalty is None:
+        return lambda inputs: (model(inputs), None)
+    if not isinstance(model, AttentionModel):
+        raise TypeError(
+            f"model must have run, to show its attention to the penalty; got "
+            f"{type(model).__name__}. Use one of the published models."
+        )
+
+    def outcome(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+        run = model.run(inputs)
+        return run.logits, penalty(inputs, run)
+
+    return outcome
+
+
 def _epoch(
     model: nn.Module,
+    outcome: Callable[[Inputs], tuple[Tensor, Tensor | None]],
     optimizer: torch.optim.Optimizer,
     batches: Sequence[Sequence[Example]],
     collate: Collate,
-    weights: Mapping[int, float],
+    weights: ClassWeights | None,
     bar: tqdm[NoReturn],
 ) -> float:
     """Takes one step a batch and returns the mean loss."""
     total = 0.0
     for examples in batches:
         inputs, labels = collated(model, examples, collate)
-        each = losses(model(inputs), labels)
-        factors = each.new_tensor([weights.get(example.label, 1.0) for example in examples])
-        loss = (each * factors).mean()
+        logits, extra = outcome(inputs)
+        check_output(model, logits, labels)
+        loss = losses(logits, labels, weights).mean()
+        if extra is not None:
+            loss = loss + extra
         value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError(
@@ -191,12 +227,6 @@ def _bucketed(
         near = sorted((examples[i] for i in order[start : start + pool]), key=text_length)
         batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
-
-
-def _class_weights(examples: Sequence[Example]) -> dict[int, float]:
-    """Returns weights that make classes count alike; their mean over examples is 1."""
-    counts = Counter(example.label for example in examples)
-    return {label: len(examples) / (len(counts) * count) for label, count in counts.items()}
 
 
 def _check_numbers(

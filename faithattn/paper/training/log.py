@@ -16,12 +16,13 @@ class TrainingRecord:
     """What happened in training, one entry an epoch.
 
     Attributes:
-        train_loss: Mean training loss, class weights included.
-        dev_loss: Mean loss on the dev examples, unweighted.
+        train_loss: Mean training loss, class weights and penalty included.
+        dev_loss: Mean cross entropy on the dev examples, unweighted.
         dev_accuracy: Accuracy on the dev examples.
         best_epoch: Epoch whose weights were kept, counted from 0.
         seconds: Wall time of all epochs.
         seed: Seed of the order of the examples.
+        dev_f1: Macro F1 on the dev examples; empty in records of earlier versions.
     """
 
     train_loss: tuple[float, ...]
@@ -30,13 +31,21 @@ class TrainingRecord:
     best_epoch: int
     seconds: float
     seed: int
+    dev_f1: tuple[float, ...] = ()
 
 
 class TrainingLog:
-    """Collects epochs and keeps the weights of the best one."""
+    """Collects epochs and keeps the weights of the best one.
 
-    def __init__(self, seed: int) -> None:
+    Args:
+        seed: Seed of the order of the examples.
+        several: Whether examples have several labels. Of rare labels nearly all
+            are right in any epoch, so the best one then has the highest F1.
+    """
+
+    def __init__(self, seed: int, *, several: bool = False) -> None:
         self.seed = seed
+        self.several = several
         self.start = time.perf_counter()
         self.losses: list[float] = []
         self.dev: list[Evaluation] = []
@@ -52,10 +61,18 @@ class TrainingLog:
         """Notes one epoch."""
         self.losses.append(loss)
         self.dev.append(dev)
-        best = self.dev[self.best]
-        if len(self.dev) == 1 or (dev.accuracy, -dev.loss) > (best.accuracy, -best.loss):
+        if len(self.dev) == 1 or self._merit(dev) > self._merit(self.dev[self.best]):
             self.best = len(self.dev) - 1
             self.best_weights = copy.deepcopy(model.state_dict())
+
+    def shown(self) -> dict[str, str]:
+        """What the progress bar tells of the latest epoch."""
+        shown = {"dev_accuracy": f"{self.dev[-1].accuracy:.3f}"}
+        return {**shown, "dev_f1": f"{self.dev[-1].macro_f1:.3f}"} if self.several else shown
+
+    def _merit(self, dev: Evaluation) -> tuple[float, float]:
+        """What epochs are compared by."""
+        return dev.macro_f1 if self.several else dev.accuracy, -dev.loss
 
     def record(self) -> TrainingRecord:
         """Returns what was collected."""
@@ -66,4 +83,5 @@ class TrainingLog:
             best_epoch=self.best,
             seconds=time.perf_counter() - self.start,
             seed=self.seed,
+            dev_f1=tuple(dev.macro_f1 for dev in self.dev),
         )
