@@ -28,9 +28,9 @@ from faithattn.paper.experiment.predictions import predicted_labels
 from faithattn.paper.experiment.preparation import Prepared
 from faithattn.paper.experiment.settings import Settings
 from faithattn.paper.experiment.topk import top_k_agreement
-from faithattn.paper.log_odds import accuracy, attention_penalty
+from faithattn.paper.log_odds import accuracy
 from faithattn.paper.published import PublishedFigure, published_row
-from faithattn.paper.training import TrainingRecord, train_classifier
+from faithattn.paper.training import TrainingRecord, attention_penalty, train_classifier
 from faithattn.paper.training.checkpoints import save
 from faithattn.paper.training.evaluation import Evaluation, evaluate
 from faithattn.results.adversarial import AdversarialResult

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 
 from faithattn._checks import require_count
 from faithattn.paper.data.examples import Example
 from faithattn.paper.data.vocabulary import Vocabulary
+from faithattn.paper.log_odds.newton import Loss, least_loss
 from faithattn.paper.log_odds.presence import word_presence
 from faithattn.paper.log_odds.weights import LogOdds
 
 _Numbers: TypeAlias = NDArray[np.float64]
 _Fit: TypeAlias = tuple[_Numbers, _Numbers]  # weights (R, V) and bias (R,)
-
-_SLOPE = 1e-5  # largest partial derivative at the end, in the variables of the search
 
 
 def fit_log_odds(
@@ -129,19 +127,16 @@ def _binary(held: Any, truth: NDArray[np.bool_], l2: float) -> _Fit:
     n, positive = len(truth), int(truth.sum())
     if positive in (0, n):
         return np.zeros((1, held.shape[1])), np.array([math.inf if positive else -math.inf])
-    sign = np.where(truth, 1.0, -1.0)
-    factors = n / (2 * np.where(truth, positive, n - positive))
-    columns = held.T.tocsr()
+    sign = np.where(truth, 1.0, -1.0)[:, None]
+    factors = n / (2 * np.where(truth, positive, n - positive))[:, None]
 
-    def objective(point: _Numbers) -> tuple[float, _Numbers]:
-        weights, bias = point[:-1, 0], point[-1]
-        margin = sign * (held @ weights + bias)
-        slope = -factors * sign * expit(-margin)
-        value = factors @ np.logaddexp(0, -margin) + l2 / 2 * (weights @ weights)
-        return value, np.append(columns @ slope + l2 * weights, slope.sum())[:, None]
+    def loss(logits: _Numbers) -> Loss:
+        wrong = expit(-sign * logits)
+        bend = factors * wrong * (1 - wrong)
+        value = float((factors * np.logaddexp(0, -sign * logits)).sum())
+        return Loss(value, -factors * sign * wrong, lambda change: bend * change)
 
-    point = _minimum(objective, columns.sum(1), l2, (n, 1))
-    return point[:-1].T, point[-1]
+    return least_loss(held, loss, 1, l2)
 
 
 def _several(held: Any, classes: NDArray[np.int64], n_classes: int, l2: float) -> _Fit:
@@ -151,64 +146,25 @@ def _several(held: Any, classes: NDArray[np.int64], n_classes: int, l2: float) -
     if len(present) == 1:
         bias[present] = math.inf
         return weights, bias
-    places = np.arange(len(classes)), numbers
-    factors = (len(classes) / (len(present) * counts))[numbers]
-    columns = held.T.tocsr()
+    truth = np.eye(len(present))[numbers]
+    factors = (len(classes) / (len(present) * counts))[numbers][:, None]
 
-    def objective(point: _Numbers) -> tuple[float, _Numbers]:
-        logs = log_softmax(held @ point[:-1] + point[-1], axis=1)
-        slope = np.exp(logs)
-        slope[places] -= 1
-        slope *= factors[:, None]
-        value = -(factors @ logs[places]) + l2 / 2 * float((point[:-1] ** 2).sum())
-        return value, np.vstack([columns @ slope + l2 * point[:-1], slope.sum(0)])
+    def loss(logits: _Numbers) -> Loss:
+        logs = log_softmax(logits, axis=1)
+        p = np.exp(logs)
 
-    point = _minimum(objective, columns.sum(1), l2, (len(classes), len(present)))
+        def bend(change: _Numbers) -> _Numbers:
+            mean = (p * change).sum(1, keepdims=True)
+            bent: _Numbers = factors * p * (change - mean)
+            return bent
+
+        return Loss(-float((factors * truth * logs).sum()), factors * (p - truth), bend)
+
+    rows, free = least_loss(held, loss, len(present), l2)
     # What is common to all classes changes nothing, so the bias may as well be centred too.
-    against = (point - point.mean(1, keepdims=True)) * len(present) / (len(present) - 1)
-    weights[present], bias[present] = against[:-1].T, against[-1]
+    stretch = len(present) / (len(present) - 1)
+    weights[present], bias[present] = (stretch * (each - each.mean(0)) for each in (rows, free))
     return weights, bias
-
-
-def _minimum(
-    objective: Callable[[_Numbers], tuple[float, _Numbers]],
-    counts: _Numbers,
-    l2: float,
-    sizes: tuple[int, int],
-) -> _Numbers:
-    """Finds the weights and, last, the bias ``(V + 1, R)`` of least loss, starting at 0.
-
-    Args:
-        objective: Loss and gradient of such a point.
-        counts: In how many texts each word occurs, ``(V,)``.
-        l2: Strength of the penalty.
-        sizes: Number of texts, and R.
-    """
-    # Words bend the loss by l2 to l2 + count / 4, the more the less certain the predictions are.
-    # Halfway between is good for both ends: 1,000 steps become 100 where no word tells the class.
-    scale = (np.append(l2 + counts / 4, sizes[0] / 4) ** -0.25)[:, None]
-    least = _SLOPE * min(1.0, l2)
-
-    def scaled(flat: _Numbers) -> tuple[float, _Numbers]:
-        value, slope = objective(flat.reshape(-1, sizes[1]) * scale)
-        return value, (slope * scale).ravel()
-
-    found = minimize(
-        scaled,
-        np.zeros(len(scale) * sizes[1]),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": 10_000, "maxfun": 20_000, "ftol": 0, "gtol": least},
-    )
-    # The line search may end at the limit of rounding just before; that is near enough.
-    left = float(np.abs(found.jac).max())
-    if not left <= 100 * least:
-        raise ValueError(
-            f"l2 must let the regression converge; got {l2}, and a slope of {left:.1e} after "
-            f"{found.nit} steps. Raise l2."
-        )
-    point: _Numbers = found.x.reshape(-1, sizes[1]) * scale
-    return point
 
 
 def _labels_held(examples: Sequence[Example], n_labels: int) -> NDArray[np.bool_]:

@@ -120,7 +120,8 @@ class LogOdds:
             raise ValueError(
                 f"temperature must be positive and finite; got {temperature}. Use 1, the default."
             )
-        return masked_softmax((self.strength() / temperature)[ids], word_mask(ids))
+        strength = (self.strength() / temperature).to(ids.device)
+        return masked_softmax(strength[ids], word_mask(ids))
 
     def logits(self, ids: Tensor) -> Tensor:
         """Sums the log-odds of the words a text holds, each counted once.

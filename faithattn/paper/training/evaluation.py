@@ -1,21 +1,20 @@
-"""Accuracy and loss of the published models."""
+"""Accuracy, F1 and loss of the published models."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faithattn._checks import require_count
 from faithattn.adapters.state import evaluating
-from faithattn.measures.outputs import predicted_class, probabilities, resolve_output
 from faithattn.paper.data.examples import Example
 from faithattn.paper.data.portions import portions
+from faithattn.paper.training.loss import losses
+from faithattn.paper.training.tally import Tally
 
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 Collate: TypeAlias = Callable[[Sequence[Example]], tuple[Inputs, Tensor]]
@@ -27,19 +26,19 @@ class Evaluation:
 
     Attributes:
         accuracy: Share of examples predicted right, 0..1; of several labels,
-            the share of labels.
-        loss: Mean cross entropy, in nats, every example counted once; of
-            several labels, their mean.
+            the share of all labels of all examples. Where labels are rare it is
+            high whatever the model does: look at ``macro_f1``.
+        loss: Mean cross entropy, in nats, every example counted once; of several
+            labels the mean over labels.
         n: Number of examples.
-        macro_f1: Mean of F1 = 2 TP / (2 TP + FP + FN) over classes or labels,
-            0..1; those that no example has and none is given are left out; nan
-            where nothing is left.
+        macro_f1: Mean F1 over classes or labels, 0..1. Those that neither occur
+            nor are predicted are left out; 1 if that leaves none.
     """
 
     accuracy: float
     loss: float
     n: int
-    macro_f1: float = math.nan
+    macro_f1: float
 
 
 def evaluate(
@@ -50,57 +49,37 @@ def evaluate(
     Args:
         model: Maps collated inputs to logits ``(B, C)``.
         examples: Examples with labels.
-        collate: Maps examples to the model's inputs and their classes ``(B,)``,
-            int64, or labels ``(B, C)``, bool.
+        collate: Maps examples to the model's inputs and classes ``(B,)``, int64,
+            or which labels hold ``(B, C)``, bool.
         batch_size: Examples in a forward pass at most; fewer where texts are so
             long that they would leave the memory budget.
 
     Returns:
-        What was measured. One logit predicts class 1 where it is positive; so
-        does each of several labels.
+        Accuracy, macro F1 and mean loss. One logit predicts class 1 where it is
+        positive, and each of several labels holds where its logit is.
 
     Raises:
-        ValueError: If there is no example, or a label the model has no output for.
+        TypeError: If labels are neither int64 nor bool.
+        ValueError: If there is no example, or a label the model has no output
+            for, or the model's output does not go with such labels.
     """
     check_examples("examples", examples)
     require_count("batch_size", batch_size)
-    loss, right, counts = 0.0, 0.0, _Counts()
+    loss, tally = 0.0, Tally()
     by_length = sorted(examples, key=text_length)
     with evaluating(model), torch.no_grad():
         for part in portions([text_length(each) for each in by_length], batch_size):
             inputs, labels = collated(model, by_length[part.start : part.stop], collate)
             logits = model(inputs)
-            each = losses(logits, labels)
-            loss += float(each.mean(-1).sum() if each.ndim == 2 else each.sum())
-            found = _predicted(logits, labels)
-            same = found == labels
-            right += float(same.double().mean(-1).sum()) if same.ndim == 2 else int(same.sum())
-            counts.add(found, labels, max(2, logits.shape[1]))
-    n = len(examples)
-    return Evaluation(accuracy=right / n, loss=loss / n, n=n, macro_f1=counts.macro_f1())
-
-
-class _Counts:
-    """True and false positives and false negatives of each class or label."""
-
-    def __init__(self) -> None:
-        self.counts: Tensor | None = None
-
-    def add(self, found: Tensor, labels: Tensor, n_classes: int) -> None:
-        """Counts a batch of classes ``(B,)`` or labels ``(B, C)``."""
-        if labels.ndim == 1:
-            found, labels = F.one_hot(found, n_classes).bool(), F.one_hot(labels, n_classes).bool()
-        each = [found & labels, found & ~labels, ~found & labels]
-        counts = torch.stack([flags.sum(0) for flags in each])
-        self.counts = counts if self.counts is None else self.counts + counts
-
-    def macro_f1(self) -> float:
-        """The mean of F1 over classes that some example has or is given."""
-        if self.counts is None:
-            return math.nan
-        hits, wrong, missed = self.counts.double()
-        total = 2 * hits + wrong + missed
-        return float((2 * hits / total)[total > 0].mean())
+            check_output(model, logits, labels)
+            loss += float(losses(logits, labels).sum())
+            tally.add(logits, labels)
+    return Evaluation(
+        accuracy=tally.accuracy(),
+        loss=loss / len(examples),
+        n=len(examples),
+        macro_f1=tally.macro_f1(),
+    )
 
 
 def text_length(example: Example) -> int:
@@ -119,37 +98,18 @@ def collated(
     return {key: value.to(device) for key, value in inputs.items()}, labels.to(device)
 
 
-def losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Returns the cross entropy of each example ``(B,)``, or of each label ``(B, C)``."""
-    if labels.dtype == torch.bool:
-        if labels.shape != logits.shape:
-            raise ValueError(
-                f"labels must have a column for each of the model's {logits.shape[1]} outputs; got "
-                f"{tuple(labels.shape)}. Make the model with as many labels."
-            )
-        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
-    n_classes = max(2, logits.shape[1])
-    if not 0 <= int(labels.min()) <= int(labels.max()) < n_classes:
-        raise ValueError(
-            f"labels must lie in 0..{n_classes - 1} for this model; got "
-            f"{sorted(set(labels.tolist()))}. Number the classes from 0."
-        )
-    if logits.shape[1] == 1:
-        return F.binary_cross_entropy_with_logits(
-            logits[:, 0], labels.to(logits.dtype), reduction="none"
-        )
-    return F.cross_entropy(logits, labels, reduction="none")
-
-
-def _predicted(logits: Tensor, labels: Tensor) -> Tensor:
-    """Returns the predicted class of each example, as the four tests do, or its labels."""
-    if labels.dtype == torch.bool:
-        return logits > 0
-    output = resolve_output("auto", logits.shape[1])
-    return predicted_class(probabilities(logits, output), output)
-
-
 def check_examples(argument: str, examples: Sequence[Example]) -> None:
     """Raises if there is no example."""
     if not examples:
         raise ValueError(f"{argument} must hold an example; got none. Check the data and split.")
+
+
+def check_output(model: nn.Module, logits: Tensor, labels: Tensor) -> None:
+    """Raises if a model of several logits says they mean something else than the labels."""
+    given = getattr(model, "output", "auto")
+    wanted, what = ("sigmoid", "labels") if labels.dtype == torch.bool else ("softmax", "classes")
+    if logits.shape[1] > 1 and given in ("sigmoid", "softmax") and given != wanted:
+        raise ValueError(
+            f"model must have the output {wanted!r} for several {what}; got {given!r}. Make it "
+            "with that output."
+        )

@@ -5,29 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, NoReturn, TypeAlias, TypeVar, cast
+from typing import NamedTuple, NoReturn, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from faithattn._checks import require_count
-from faithattn.adapters.protocol import AttentionModel, Run
+from faithattn.adapters.protocol import AttentionModel
 from faithattn.paper.data.examples import Example
 from faithattn.paper.data.portions import portions
-from faithattn.paper.training.balance import Balance
 from faithattn.paper.training.evaluation import (
     Collate,
-    Inputs,
     check_examples,
+    check_output,
     collated,
     evaluate,
-    losses,
     text_length,
 )
 from faithattn.paper.training.log import TrainingLog, TrainingRecord
-
-Penalty: TypeAlias = Callable[[Run, Inputs], Tensor]
+from faithattn.paper.training.loss import ClassWeights, losses
+from faithattn.paper.training.penalty import Penalty
 
 _M = TypeVar("_M", bound=nn.Module)
 _BATCHES_SORTED_TOGETHER = 50
@@ -72,20 +70,20 @@ def train_classifier(
     """Trains a model in place and keeps the weights of its best epoch on ``dev``.
 
     Adam (amsgrad) with weight decay, as published. The loss is binary cross
-    entropy for a model of one logit and for labels, of which the mean is taken;
-    else cross entropy. Batches hold texts of similar length, in an order drawn
-    from ``seed`` alone. What is too long for the memory budget at once is
-    summed up over parts of the batch: the step is the same. The best epoch has
-    the highest dev accuracy (of several labels, macro F1, as they are seldom
-    balanced), among equals the lowest dev loss; training stops once every dev
-    example is right.
+    entropy for a model of one logit, else cross entropy; for several labels the
+    mean of their binary cross entropies. Batches hold texts of similar length,
+    in an order drawn from ``seed`` alone. A batch that would leave the memory
+    budget is passed in parts, whose gradients are added up: the step is the
+    same. The best epoch has the highest dev accuracy, for several labels the
+    highest dev macro F1, and among equals the lowest dev loss; training stops
+    once every dev example is right.
 
     Args:
         model: Maps collated inputs to logits ``(B, C)``.
         train: Examples to learn from.
         dev: Examples to choose the epoch with.
-        collate: Maps examples to the model's inputs and their classes ``(B,)``,
-            int64, or labels ``(B, C)``, bool.
+        collate: Maps examples to the model's inputs and classes ``(B,)``, int64,
+            or which of C labels hold ``(B, C)``, bool.
         epochs: Passes over ``train`` at most.
         batch_size: Examples in a step.
         learning_rate: Of Adam.
@@ -93,11 +91,11 @@ def train_classifier(
         patience: Stop after so many epochs in a row without a better one; None
             for no such limit.
         class_weights: Weight each example by the inverse frequency of its
-            class, so that classes count alike; the mean weight is 1. Of
-            several labels, examples with and without each count alike.
-        penalty: What is added to the loss, ``(B,)`` from a :class:`Run` of the
-            model and its inputs, such as
-            :func:`~faithattn.paper.log_odds.attention_penalty`.
+            class, so that classes count alike; the mean weight is 1. Of each of
+            several labels, examples with it and without it count alike.
+        penalty: Maps inputs and the model's run to what is added to the loss of
+            a step, such as :func:`attention_penalty`. The model must then have
+            ``run``, which is in eval mode, and each step is one run.
         seed: Seed of the order of the examples.
         progress: Show progress bars on standard error.
 
@@ -106,7 +104,10 @@ def train_classifier(
         came in.
 
     Raises:
-        ValueError: If a set of examples is empty or a number out of range.
+        TypeError: If there is a penalty and the model has no ``run``, or labels
+            are neither int64 nor bool.
+        ValueError: If a set of examples is empty, a number or label out of range,
+            or the model's output does not go with the labels.
         FloatingPointError: If the loss is not finite; the weights are then
             those of the step before.
 
@@ -130,6 +131,7 @@ def train_classifier(
     check_examples("train", train)
     check_examples("dev", dev)
     _check_numbers(epochs, batch_size, learning_rate, weight_decay, patience)
+    _check_penalty(model, penalty)
     optimizer = torch.optim.Adam(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=learning_rate,
@@ -137,16 +139,16 @@ def train_classifier(
         amsgrad=True,
         fused=True,  # several times faster on the CPU for large embeddings
     )
-    step = _Step(model, optimizer, collate, Balance(train) if class_weights else None, penalty)
+    step = _Step(model, optimizer, collate, ClassWeights(train) if class_weights else None, penalty)
     generator = torch.Generator().manual_seed(seed)
-    log = TrainingLog(seed, by_f1=train[0].labels is not None)
+    log = TrainingLog(seed, several=train[0].labels is not None)
     total = epochs * math.ceil(len(train) / batch_size)
     with _training(model), tqdm(total=total, desc="training", disable=not progress) as bar:
         for _ in range(epochs):
             order = _bucketed(train, batch_size, generator)
             loss = _epoch(step, order, bar)
             log.add(loss, evaluate(model, dev, collate=collate), model)
-            bar.set_postfix(dev_accuracy=f"{log.dev[-1].accuracy:.3f}")
+            bar.set_postfix(log.shown())
             if log.dev[-1].accuracy == 1 or log.epochs_since_best == patience:
                 break
     model.load_state_dict(log.best_weights)
@@ -171,16 +173,15 @@ class _Step(NamedTuple):
     model: nn.Module
     optimizer: torch.optim.Optimizer
     collate: Collate
-    balance: Balance | None
+    weights: ClassWeights | None
     penalty: Penalty | None
 
     def take(self, examples: Sequence[Example], number: int) -> float:
-        """Takes a step on a batch and returns its loss."""
+        """Takes step ``number`` on a batch and returns its loss."""
         self.optimizer.zero_grad()
         total = 0.0
         for part in portions([text_length(example) for example in examples], len(examples)):
-            share = len(part) / len(examples)
-            loss = self._loss(examples[part.start : part.stop]) * share
+            loss = self._loss(examples[part.start : part.stop]) * (len(part) / len(examples))
             value = loss.item()
             if not math.isfinite(value):
                 raise FloatingPointError(
@@ -193,16 +194,15 @@ class _Step(NamedTuple):
         return total
 
     def _loss(self, examples: Sequence[Example]) -> Tensor:
-        """The mean loss of some examples."""
+        """The mean loss of some examples, in one pass through the model."""
         inputs, labels = collated(self.model, examples, self.collate)
         if self.penalty is None:
-            each, extra = losses(self.model(inputs), labels), None
+            logits, extra = self.model(inputs), None
         else:
             run = cast(AttentionModel, self.model).run(inputs)
-            each, extra = losses(run.logits, labels), self.penalty(run, inputs).mean()
-        if self.balance is not None:
-            each = each * self.balance.factors(labels).to(each.dtype)
-        loss = each.mean()
+            logits, extra = run.logits, self.penalty(inputs, run)
+        check_output(self.model, logits, labels)
+        loss = losses(logits, labels, self.weights).mean()
         return loss if extra is None else loss + extra
 
 
@@ -226,6 +226,15 @@ def _bucketed(
         near = sorted((examples[i] for i in order[start : start + pool]), key=text_length)
         batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def _check_penalty(model: nn.Module, penalty: Penalty | None) -> None:
+    """Raises unless the model can show what is penalised."""
+    if penalty is not None and not isinstance(model, AttentionModel):
+        raise TypeError(
+            f"model must have run, to show its attention to the penalty; got "
+            f"{type(model).__name__}. Use one of the published models."
+        )
 
 
 def _check_numbers(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 from dataclasses import dataclass
 
@@ -17,15 +16,13 @@ class TrainingRecord:
     """What happened in training, one entry an epoch.
 
     Attributes:
-        train_loss: Mean training loss, class weights included.
-        dev_loss: Mean loss on the dev examples, unweighted.
-        dev_accuracy: Accuracy on the dev examples; of several labels, the
-            share of labels right.
-        dev_f1: Macro F1 on the dev examples; empty in records from before it
-            was measured.
+        train_loss: Mean training loss, class weights and penalty included.
+        dev_loss: Mean cross entropy on the dev examples, unweighted.
+        dev_accuracy: Accuracy on the dev examples.
         best_epoch: Epoch whose weights were kept, counted from 0.
         seconds: Wall time of all epochs.
         seed: Seed of the order of the examples.
+        dev_f1: Macro F1 on the dev examples; empty in records of earlier versions.
     """
 
     train_loss: tuple[float, ...]
@@ -42,11 +39,13 @@ class TrainingLog:
 
     Args:
         seed: Seed of the order of the examples.
-        by_f1: Whether macro F1 says which is best, instead of accuracy.
+        several: Whether examples have several labels. Of rare labels nearly all
+            are right in any epoch, so the best one then has the highest F1.
     """
 
-    def __init__(self, seed: int, *, by_f1: bool = False) -> None:
-        self.seed, self.by_f1 = seed, by_f1
+    def __init__(self, seed: int, *, several: bool = False) -> None:
+        self.seed = seed
+        self.several = several
         self.start = time.perf_counter()
         self.losses: list[float] = []
         self.dev: list[Evaluation] = []
@@ -62,14 +61,18 @@ class TrainingLog:
         """Notes one epoch."""
         self.losses.append(loss)
         self.dev.append(dev)
-        if len(self.dev) == 1 or self._rank(dev) > self._rank(self.dev[self.best]):
+        if len(self.dev) == 1 or self._merit(dev) > self._merit(self.dev[self.best]):
             self.best = len(self.dev) - 1
             self.best_weights = copy.deepcopy(model.state_dict())
 
-    def _rank(self, dev: Evaluation) -> tuple[float, float]:
-        """What the best epoch has most of; undefined F1 is the least there is."""
-        score = dev.macro_f1 if self.by_f1 else dev.accuracy
-        return (-1.0 if math.isnan(score) else score, -dev.loss)
+    def shown(self) -> dict[str, str]:
+        """What the progress bar tells of the latest epoch."""
+        shown = {"dev_accuracy": f"{self.dev[-1].accuracy:.3f}"}
+        return {**shown, "dev_f1": f"{self.dev[-1].macro_f1:.3f}"} if self.several else shown
+
+    def _merit(self, dev: Evaluation) -> tuple[float, float]:
+        """What epochs are compared by."""
+        return dev.macro_f1 if self.several else dev.accuracy, -dev.loss
 
     def record(self) -> TrainingRecord:
         """Returns what was collected."""
@@ -77,8 +80,8 @@ class TrainingLog:
             train_loss=tuple(self.losses),
             dev_loss=tuple(dev.loss for dev in self.dev),
             dev_accuracy=tuple(dev.accuracy for dev in self.dev),
-            dev_f1=tuple(dev.macro_f1 for dev in self.dev),
             best_epoch=self.best,
             seconds=time.perf_counter() - self.start,
             seed=self.seed,
+            dev_f1=tuple(dev.macro_f1 for dev in self.dev),
         )
