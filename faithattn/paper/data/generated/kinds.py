@@ -41,11 +41,11 @@ _KINDS = {
         8,
         (2000, 400, 400),
     ),
-    "labels": _Kind(labels.note, labels.LABELS, (60, 200), 20, (1500, 300, 300)),
+    "labels": _Kind(labels.note, labels.LABELS, (60, 200), 20, (1200, 200, 200)),
     "pairs": _Kind(_pair, pairs.LABELS, None, 0, (6000, 600, 600)),
     "questions": _Kind(news.asked, news.ENTITIES, (100, 400), 20, (1000, 200, 200)),
     "documents": _Kind(
-        partial(classified, DOCUMENTS), ("anemia", "diabetes"), (1500, 4000), 20, (200, 50, 50)
+        partial(classified, DOCUMENTS), ("anemia", "diabetes"), (1500, 4000), 30, (120, 30, 30)
     ),
 }
 KINDS = tuple(_KINDS)
@@ -78,7 +78,7 @@ def generate(
     ``pairs``       8-20       a premise about one or two people; the hypothesis states a
                                fact of it, the same with another value, or one that the
                                premise does not mention. Neither text alone tells
-    ``questions``   100-400    a passage about 10 to 20 of 30 entities, a few of them named
+    ``questions``   100-400    a passage about 10 to 30 of 30 entities, a few of them named
                                often; the question is one of its sentences in other words,
                                one entity left open. No two sentences have the same verb
     ``documents``   1500-4000  two classes: 12 to 24 mentions of 4 terms of the class;
@@ -113,8 +113,11 @@ def generate(
         >>> data = generate("pairs", seed=1, n_train=8, n_dev=2, n_test=2)
         >>> example = data.test[0]
         >>> " ".join(example.tokens)
+        'a dizzy woman with a violin is in the library .'
         >>> " ".join(example.question), data.labels[example.label]
+        ('the woman has a violin .', 'entailment')
         >>> " ".join(example.tokens[position] for position in example.evidence)
+        'violin'
     """
     if kind not in _KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}. Choose one.")
