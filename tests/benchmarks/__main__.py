@@ -14,6 +14,7 @@ from tests.benchmarks import (
     audit,
     captum_baseline,
     capture,
+    documents,
     end_to_end,
     erasure,
     kendall,
@@ -41,13 +42,18 @@ _PARTS: dict[str, Callable[[bool], Iterable[Row | str]]] = {
     "end-to-end": end_to_end.rows,
     "sweep": sweep.rows,
 }
+# Tables of their own, after the others.
+_LINES: dict[str, Callable[[bool], Iterator[str]]] = {
+    "memory": memory.lines,
+    "documents": documents.lines,
+}
 
 
 def main() -> None:
     """Runs every benchmark, or one part, and prints the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run at all?")
-    parser.add_argument("--only", choices=[*_PARTS, "memory"], help="one part of the table")
+    parser.add_argument("--only", choices=[*_PARTS, *_LINES], help="one part of the table")
     parser.add_argument("--plot", type=Path, metavar="FOLDER", help="draw the sweep there")
     parser.add_argument(
         "--default-allocator", action="store_true", help="let the C library return freed memory"
@@ -63,9 +69,9 @@ def main() -> None:
     if wanted:
         with one_thread():
             _print_rows(wanted, given.smoke, given.plot)
-    if given.only in (None, "memory"):
+    for part in (part for part in _LINES if given.only in (None, part)):
         print()
-        for line in memory.lines(given.smoke):
+        for line in _LINES[part](given.smoke):
             print(line, flush=True)
 
 
