@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import expit, log_softmax
+from torch.nn.utils.rnn import pad_sequence
 
 from faithattn._checks import require_count
 from faithattn.paper.data.examples import Example
+from faithattn.paper.data.ids import PADDING
 from faithattn.paper.data.vocabulary import Vocabulary
 from faithattn.paper.log_odds.newton import Loss, least_loss
 from faithattn.paper.log_odds.presence import word_presence
@@ -20,6 +22,8 @@ from faithattn.paper.log_odds.weights import LogOdds
 
 _Numbers: TypeAlias = NDArray[np.float64]
 _Fit: TypeAlias = tuple[_Numbers, _Numbers]  # weights (R, V) and bias (R,)
+
+_BATCH = 64
 
 
 def fit_log_odds(
@@ -113,13 +117,21 @@ def accuracy(log_odds: LogOdds, examples: Sequence[Example], vocabulary: Vocabul
             f"vocabulary must have the {log_odds.weights.shape[1]} words of the regression; got "
             f"{len(vocabulary)}. Pass the one it was fitted with."
         )
-    ids = (torch.tensor([vocabulary.encode(example.tokens)]) for example in examples)
-    predicted = torch.cat([log_odds.predict(each.to(log_odds.weights.device)) for each in ids])
-    if log_odds.independent:
-        truth = torch.from_numpy(_labels_held(examples, log_odds.n_classes))
-    else:
-        truth = torch.tensor([example.label for example in examples])
-    return (predicted.cpu() == truth).double().mean().item()
+    right = 0
+    by_length = sorted(examples, key=lambda example: len(example.tokens))
+    for start in range(0, len(by_length), _BATCH):
+        batch = by_length[start : start + _BATCH]
+        ids = pad_sequence(
+            [torch.tensor(vocabulary.encode(example.tokens)) for example in batch],
+            batch_first=True,
+            padding_value=PADDING,
+        )
+        if log_odds.independent:
+            truth = torch.from_numpy(_labels_held(batch, log_odds.n_classes))
+        else:
+            truth = torch.tensor([example.label for example in batch])
+        right += int((log_odds.predict(ids) == truth).sum())
+    return right / (len(examples) * (log_odds.n_classes if log_odds.independent else 1))
 
 
 def _binary(held: Any, truth: NDArray[np.bool_], l2: float) -> _Fit:

@@ -101,8 +101,9 @@ class LogOdds:
         """Attention in proportion to the exponential of each word's strength.
 
         At temperature 1 a word of log-odds s gets ``exp(s)`` times the weight
-        of a word that says nothing: over a sentence that is a clear preference,
-        over thousands of words it is nearly uniform.
+        of a word that says nothing. In a sentence the strongest word then has
+        two to four times its share; over thousands of words this is close to
+        uniform, and a lower temperature is needed for attention to single words.
 
         Args:
             ids: Token ids, shape ``(B, L)``, int64.
@@ -135,8 +136,8 @@ class LogOdds:
         ordered = ids.sort(1).values
         again = F.pad(ordered[:, 1:] == ordered[:, :-1], (1, 0))
         counted = ordered.masked_fill(again | (ordered <= END), PADDING)
-        table = self.weights.T.contiguous()
-        return F.embedding_bag(counted, table, mode="sum", padding_idx=PADDING) + self.bias
+        table, bias = self.weights.T.contiguous().to(ids.device), self.bias.to(ids.device)
+        return F.embedding_bag(counted, table, mode="sum", padding_idx=PADDING) + bias
 
     def predict(self, ids: Tensor) -> Tensor:
         """What the regression makes of texts.
