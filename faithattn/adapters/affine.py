@@ -53,6 +53,14 @@ def find_affine(reading: Reading) -> Affine | None:
     return affine if affine is not None and bool(affine.holds.all()) else None
 
 
+def unknown_reason(reading: Reading) -> str:
+    """Why there is no affine form of a batch for which none was found."""
+    count = reading.outputs.shape[-1]
+    if count > _MOST_OUTPUTS:
+        return f"logits are not looked at where there are more than {_MOST_OUTPUTS}, here {count}"
+    return "the logits are not affine in the attention"
+
+
 def fit_affine(reading: Reading, known: tuple[Tensor, Tensor] | None = None) -> Affine | None:
     """The affine form of those instances that have one; None if none has, or no derivative.
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from faithattn.adapters.affine import Affine
+from faithattn.adapters.affine import Affine, unknown_reason
 from faithattn.measures.adversary.outcomes import CLOSED, NODES, RELAXATION
 from faithattn.measures.adversary.plausible import Limits
 from faithattn.measures.certificate.problem import Array, Constraint, Problem
@@ -24,7 +24,7 @@ _ENDED = {"closed": CLOSED, "nodes": NODES, "relaxation": RELAXATION}
 
 def certified_reason(attack: Attack) -> str:
     """Why there is no certificate; empty where there is one."""
-    return "" if attack.affine is not None else "the logits are not affine in the attention"
+    return "" if attack.affine is not None else unknown_reason(attack.reading)
 
 
 def certified_attack(attack: Attack, n_steps: int, n_nodes: int) -> Found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from faithattn.adapters.affine import unknown_reason
 from faithattn.measures.adversary.gains import NONE
 from faithattn.measures.adversary.outcomes import EXACT
 from faithattn.measures.adversary.pairs import best_vertices
@@ -26,7 +27,7 @@ def exact_reason(attack: Attack) -> str:
     if not attack.limits.shape_free:
         return "constraints limit more than the positions"
     if attack.affine is None:
-        return "the logits are not affine in the attention"
+        return unknown_reason(attack.reading)
     if margin(attack.affine.scores, attack.affine.constant, attack.reading.output) is None:
         count = attack.affine.scores.shape[-1]
         return f"the output is a function of {count} logits, not of one number"

@@ -237,6 +237,14 @@ def test_a_bent_model_is_refused(method: str) -> None:
         certified(model, method=method)
 
 
+@pytest.mark.parametrize("method", ["certified", "exact"])
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_more_logits_than_are_looked_at_are_not_called_bent(method: str, output: str) -> None:
+    model = Readout(rows(2, 4), values(2, 4, 17), output)
+    with pytest.raises(ValueError, match="are not looked at where there are more than 16, here 17"):
+        certified(model, method=method)
+
+
 @pytest.mark.parametrize("kind", [(3, "softmax"), (2, "sigmoid")])
 def test_the_model_confirms_in_its_own_precision(kind: tuple[int, str]) -> None:
     wide = readout(4, 6, kind)
