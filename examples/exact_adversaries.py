@@ -35,8 +35,8 @@ from faithattn import (
 from faithattn.paper.data.babi import generate_babi
 from faithattn.paper.experiment import Prepared, Settings, prepare
 from faithattn.paper.models import QuestionAnswerer
-from faithattn.paper.models.answerer import QuestionState
 from faithattn.paper.models.common import alternatives, pool
+from faithattn.paper.models.two_texts import TwoTextsState
 from faithattn.paper.training import build, evaluate, train_classifier
 from faithattn.statistics import describe
 
@@ -67,9 +67,9 @@ _R = TypeVar("_R", AdversarialResult, AdversarialFrontier)
 class LinearAnswerer(QuestionAnswerer):
     """The published answerer without its tanh, over all answers: logits affine in the attention."""
 
-    def replay(self, state: QuestionState, attention: Mapping[str, Tensor]) -> Tensor:
+    def replay(self, state: TwoTextsState, attention: Mapping[str, Tensor]) -> Tensor:
         pooled = pool(alternatives(attention, state.values), state.values)
-        return self.decoder(pooled + state.question)
+        return self.decoder(pooled + state.asked)
 
 
 @dataclass(frozen=True)
