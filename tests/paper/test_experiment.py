@@ -111,7 +111,7 @@ def named(name: str, dataset: Dataset, n_classes: int) -> Dataset:
 @pytest.mark.parametrize(
     ("name", "published"),
     [("sst", "sst"), ("SST_dataset", "sst"), ("my-sst2", "sst"), ("lesstalk", None),
-     ("imdb", "imdb"), ("agnews", "agnews"), ("reviews", None), ("babi-1", None), ("snli", None),
+     ("imdb", "imdb"), ("tweet", "tweet"), ("agnews", None), ("reviews", None), ("babi-1", None), ("snli", None),
      ("phenotyping", None)],
 )  # fmt: skip
 def test_published_name(texts: Experiment, name: str, published: str | None) -> None:

@@ -17,10 +17,11 @@ from faithattn.pages.charts.rows import Row, Style
 from faithattn.pages.document import Chart
 from faithattn.pages.escaping import plain
 from faithattn.paper.experiment import Experiment
+from faithattn.paper.experiment.comparable import published_class_of
 from faithattn.paper.published import PublishedFigure
 from faithattn.paper.report.arrays import Values, array
 from faithattn.paper.report.facts import median_length
-from faithattn.paper.report.names import published_class, unit
+from faithattn.paper.report.names import unit
 from faithattn.results.correlation import Correlation
 from faithattn.statistics import ATTENTION_BINS, mean_interval, null_spread
 
@@ -138,7 +139,9 @@ def _histogram(
     """One group: its histogram, its mean and the published mean."""
     chosen = values[group.members]
     kept = chosen[~np.isnan(chosen)]
-    name = "Overall" if group.number is None else published_class(experiment, group.number)
+    name = (
+        "Overall" if group.number is None else published_class_of(experiment.dataset, group.number)
+    )
     figure = experiment.published(measure, name)
     return Row(
         group.name,
@@ -184,7 +187,7 @@ def _published_range(
     """The published figure of a range of attention, of all instances or of a class."""
     if group.number is None:
         return experiment.published(measure, range_name)
-    number = published_class(experiment, group.number)
+    number = published_class_of(experiment.dataset, group.number)
     return experiment.published(measure, f"{range_name} class {number}") if number else None
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from faithattn.pages.escaping import plain
 from faithattn.pages.text import table_lines
 from faithattn.paper.experiment import Experiment
+from faithattn.paper.experiment.comparable import published_class_of
 from faithattn.paper.published import PublishedFigure
 from faithattn.paper.report.facts import facts, heading, notes, number, percent
 from faithattn.paper.report.finding_tables import finding_tables
-from faithattn.paper.report.names import PAIR_NAMES, published_class
+from faithattn.paper.report.names import PAIR_NAMES
 from faithattn.statistics import ATTENTION_BINS, Statistics, describe
 
 _LN2 = f"{math.log(2):.3f}"
@@ -143,7 +144,7 @@ def _predicted_rows(experiment: Experiment, measure: str) -> Iterator[TableRow]:
     """Yields each predicted class."""
     for place, statistics in experiment.summaries[measure].by_predicted.items():
         name = f"-> {experiment.dataset.labels[place]}"
-        group = published_class(experiment, place)
+        group = published_class_of(experiment.dataset, place)
         yield TableRow(name, statistics, experiment.published(measure, group))
 
 
@@ -176,7 +177,7 @@ def _class_rows(experiment: Experiment, name: str) -> Iterator[TableRow]:
     place = (result.max_attention * 4).floor().clamp(0, 3)
     for label in experiment.summaries["permutation_test"].by_predicted:
         chosen = (place == ATTENTION_BINS.index(name)) & (result.predicted == label)
-        group = published_class(experiment, label)
+        group = published_class_of(experiment.dataset, label)
         if not group or not chosen.any():
             continue
         figure = experiment.published("permutation_test", f"{name} class {group}")
