@@ -245,7 +245,7 @@ def test_what_cannot_be_generated() -> None:
         generate("texts", seed=-1)
     with pytest.raises(ValueError, match=r"words must be left out for pairs; got \(8, 9\)"):
         generate("pairs", words=(8, 9))
-    for words in ((7, 9), (30, 20)):
+    for words in ((7, 9), (30, 20), (30,), (30, 40, 50)):
         with pytest.raises(ValueError, match=r"two numbers of 8 or more for texts, ascending"):
             generate("texts", words=words)
     with pytest.raises(ValueError, match=r"words must be two numbers of 30 or more for documents"):
