@@ -8,9 +8,11 @@ from faithattn.cli import main
 from faithattn.paper import experiment
 
 
-def small_models(patch: pytest.MonkeyPatch) -> None:
+def small_models(
+    patch: pytest.MonkeyPatch, *, embedding_size: int = 8, hidden_size: int = 4
+) -> None:
     """Lets the command make models that learn little in no time."""
-    small = {"embedding_size": 8, "hidden_size": 4, "n_steps": 5}
+    small = {"embedding_size": embedding_size, "hidden_size": hidden_size, "n_steps": 5}
 
     class Small(experiment.Settings):
         def __init__(self, **options: object) -> None:
@@ -31,3 +33,10 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int 
     assert captured.err.count("\n") == 1, captured.err
     assert "Traceback" not in captured.err
     return captured.err
+
+
+def refused(capsys: pytest.CaptureFixture[str], data: str, *options: str) -> str:
+    """What ``reproduce`` says of data or options that it cannot use."""
+    message = fails(["reproduce", data, "--quiet", *options], capsys)
+    assert message.startswith("faithattn reproduce: ")
+    return message
