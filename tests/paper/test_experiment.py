@@ -111,8 +111,8 @@ def named(name: str, dataset: Dataset, n_classes: int) -> Dataset:
 @pytest.mark.parametrize(
     ("name", "published"),
     [("sst", "sst"), ("SST_dataset", "sst"), ("my-sst2", "sst"), ("lesstalk", None),
-     ("imdb", "imdb"), ("tweet", "tweet"), ("agnews", None), ("reviews", None), ("babi-1", None), ("snli", None),
-     ("phenotyping", None)],
+     ("imdb", "imdb"), ("tweet", "tweet"), ("agnews", None), ("reviews", None),
+     ("babi-1", None), ("snli", None), ("phenotyping", None)],
 )  # fmt: skip
 def test_published_name(texts: Experiment, name: str, published: str | None) -> None:
     prepared = replace(texts.prepared, dataset=replace(texts.dataset, name=name))
