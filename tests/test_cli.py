@@ -83,6 +83,9 @@ def test_options_arrive(texts: Path, capsys: pytest.CaptureFixture[str]) -> None
     }.items():  # fmt: skip
         assert getattr(given, name) == value
     assert Path("faithattn-results", "films-average-scaled_dot-seed3", "summary.md").is_file()
+    tied = (*options.split(), "--tie-attention", "0.5")
+    assert main(["reproduce", "films.csv", *tied]) == 0
+    assert Path("faithattn-results", "films-average-scaled_dot-tied0.5-seed3").is_dir()
     capsys.readouterr()
 
 

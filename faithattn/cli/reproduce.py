@@ -229,9 +229,11 @@ def _settings(chosen: argparse.Namespace) -> Settings:
 def _default_folder(name: str, settings: Settings) -> Path:
     """Returns a folder whose name says what was done."""
     safe = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "task"
+    # Beside the model without the penalty, to be compared with it.
+    tied = f"-tied{settings.tie_attention:g}" if settings.tie_attention else ""
     return Path(
         "faithattn-results",
-        f"{safe}-{settings.encoder}-{settings.attention}-seed{settings.seed}",
+        f"{safe}-{settings.encoder}-{settings.attention}{tied}-seed{settings.seed}",
     )
 
 
