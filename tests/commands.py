@@ -21,15 +21,24 @@ def small_models(
     patch.setattr(experiment, "Settings", Small)
 
 
-def fails(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int = 2) -> str:
-    """Runs a command that must end with one line on standard error, and returns it."""
+def fails(
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    status: int = 2,
+    *,
+    silent: bool = True,
+) -> str:
+    """Runs a command that must end with one line on standard error, and returns it.
+
+    Nothing else may be printed, unless ``silent`` is False.
+    """
     try:
         code = main(arguments)
     except SystemExit as end:
         code = int(end.code or 0)
     captured = capsys.readouterr()
     assert code == status, captured.err
-    assert captured.out == ""
+    assert not (silent and captured.out)
     assert captured.err.count("\n") == 1, captured.err
     assert "Traceback" not in captured.err
     return captured.err
