@@ -34,14 +34,21 @@ class LogOddsFindings(NamedTuple):
     """What the log-odds of a bag-of-words logistic regression say of a model.
 
     Attributes:
-        accuracy: Share of the test split that the regression itself gets right.
+        accuracy: Share of the test split that the regression itself gets right;
+            of several labels, the share of all labels.
         substitution: Attention by log-odds in the place of the model's.
+        words: On how many words attention by log-odds lies, ``(N,)``: even
+            attention to so many has the same entropy. Over thousands of words
+            it is nearly even, and then says little of single ones.
+        own_words: The same of the model's attention, ``(N,)``.
         replacement: The first words replaced by words of another class; None
             where there are no classes to exchange, such as several labels.
     """
 
     accuracy: float
     substitution: SubstitutionResult
+    words: Tensor
+    own_words: Tensor
     replacement: Replacement | None
 
 
