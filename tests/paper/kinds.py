@@ -105,7 +105,7 @@ def with_findings(experiment: Experiment, ks: tuple[int, ...] = (1, 3)) -> Exper
         return drawn.masked_fill(few.view(-1, *[1] * (len(shape) - 1)), torch.nan)
 
     top_k = tuple(
-        TopK(k, pair, values(count), values(count) / 10 + 0.7, positions)
+        TopK(k, pair, values(count), values(count) / 10 + 0.7, positions, positions % 4 == 3)
         for k in ks
         for pair in ("attention_gradient", "attention_loo", "gradient_loo")
     )

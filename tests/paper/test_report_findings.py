@@ -84,9 +84,12 @@ def test_first_words(found: Experiment) -> None:
         assert row["chance"] == f"{chance.mean():.3f}"
         lengths = [len(example.tokens) for example in found.examples]
         whole = sum(length <= each.k for length in lengths)
-        assert row["no more words"] == str(whole)
+        assert row["short"] == str(whole)
+        tied = sum(length % 4 == 3 for length in lengths)
+        assert row["tied"] == str(tied) != str(whole)
         plain = data[each.k, each.pair]
         assert (plain["whole"], plain["n"], plain["undefined"]) == (whole, 40, undefined)
+        assert plain["tied"] == tied
         assert plain["mean"] == pytest.approx(values.mean())
         assert plain["chance"] == pytest.approx(chance.mean())
         assert "significant" not in plain

@@ -31,6 +31,7 @@ class TopKRow:
         ours: Statistics of the distance, 0 (alike) to 1.
         chance: Mean of what unrelated rankings would give.
         whole: Instances with no more than ``k`` words, compared whole.
+        tied: Instances where a tie goes beyond the first ``k`` of either score.
     """
 
     k: int
@@ -38,6 +39,7 @@ class TopKRow:
     ours: Statistics
     chance: float
     whole: int
+    tied: int
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def _top_k_row(found: TopK) -> TopKRow:
         ours=describe(_array(found.distance)),
         chance=float(found.chance[~found.distance.isnan()].double().mean()),
         whole=int((found.positions <= found.k).sum()),
+        tied=int(found.tied.sum()),
     )
 
 

@@ -64,6 +64,10 @@ class TopK(NamedTuple):
             random, ``(N,)``; nan likewise.
         positions: How many positions a text has, ``(N,)`` int64. Texts with no
             more than k are compared over all of them.
+        tied: Whether a tie in either ranking goes beyond the first k, ``(N,)``
+            bool, so that its earlier words are taken; False where there is no
+            distance. Where words that say nothing are tied, so are they: the
+            lists then agree by their places alone.
     """
 
     k: int
@@ -71,3 +75,4 @@ class TopK(NamedTuple):
     distance: Tensor
     chance: Tensor
     positions: Tensor
+    tied: Tensor

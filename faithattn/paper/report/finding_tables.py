@@ -55,15 +55,18 @@ def _top_k(found: Sequence[TopKRow]) -> FindingTable:
             _ends(row.ours.low, row.ours.high),
             number(row.chance),
             f"{row.whole:,}",
+            f"{row.tied:,}",
         )
         for row in found
     ]
-    columns = ("", "n", "undef.", "mean +- std", "interval", "chance", "no more words")
+    columns = ("", "n", "undef.", "mean +- std", "interval", "chance", "short", "tied")
     return FindingTable(
         "Do they agree on the first words?",
         "Top-k Kendall distance (Fagin et al. 2003, p = 1/2) of the words ranked first: 0 = the "
         "same in the same order, 1 = reversed, or no word in common. chance: unrelated rankings of "
-        "the same lengths. no more words: instances with so few that all are ranked.",
+        "the same lengths. short: instances with no more words, which are compared whole. tied: "
+        "instances where a tie goes beyond the first words; its earlier words are then taken, by "
+        "both, and the distance says less.",
         _table("Distance of the words ranked first", columns, rows),
     )
 
