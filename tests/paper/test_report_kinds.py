@@ -246,14 +246,29 @@ def test_many_classes_are_left_to_the_json() -> None:
 
 
 def test_columns_that_say_nothing_are_not_shown(labels: Experiment, snli: Experiment) -> None:
-    for experiment, last in ((labels, "median"), (snli, "published")):
+    gradients, shuffled = "Attention against gradients", "Attention shuffled 10 times"
+    for experiment, title, last in (
+        (labels, gradients, "p<=.05"),
+        (labels, shuffled, "median"),
+        (snli, gradients, "published"),
+        (snli, shuffled, "p<=.05"),
+    ):
         lines = text_table(experiment).splitlines()
-        first = lines.index("Attention shuffled 10 times")
-        header, every = (line for line in lines[first:][2:4])
-        assert header.split()[-1] == last and every.startswith("  all ")
-        assert len(every) == len(header)
-    # These have no published medians by range of attention.
-    assert not any("read off a drawing" in chart.description for chart in charts(labels))
+        place = next(
+            place
+            for place in range(lines.index(title), len(lines))
+            if lines[place].startswith("  all ")
+        )
+        assert lines[place - 1].split()[-1] == last
+        assert len(lines[place]) == len(lines[place - 1])
+
+
+def test_published_medians_are_explained_where_they_are() -> None:
+    said = "Published medians were read off a drawing."
+    for name, shown in (("sst", True), ("mine", False)):
+        data = replace(topics(12, n_classes=2), name=name)
+        drawn = [chart.description for chart in charts(experiment_of(data))]
+        assert any(said in each for each in drawn) is shown
 
 
 def test_shuffles_of_labels_have_no_p_values(labels: Experiment, snli: Experiment) -> None:
