@@ -278,6 +278,16 @@ def test_without_a_predicted_class() -> None:
     assert {row["substitution_flipped"] for row in instance_records(experiment)} == {None}
 
 
+def test_attention_that_is_by_log_odds_is_not_put_in(found: Experiment) -> None:
+    settings = replace(found.settings, attention="log_odds")
+    own = replace(found, prepared=replace(found.prepared, settings=settings))
+    assert list(charts_of(own)) == ["first-words", "words-replaced"]
+    _, put_in, _ = finding_tables(own)
+    assert "The model's attention is that already." in put_in.reading
+    assert [row[0] for row in put_in.table.rows] == ["all"]
+    assert "already" not in finding_tables(found)[1].reading
+
+
 def test_nothing_defined() -> None:
     """Every text of one word."""
     data = topics(6)

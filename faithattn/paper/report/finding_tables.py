@@ -94,20 +94,22 @@ def substitution_table(rows: Sequence[SubstitutionRow]) -> Table:
 
 def _substitution(experiment: Experiment, found: LogOddsFindings) -> FindingTable:
     """Log-odds attention in the place of the model's."""
-    result = found.substitution
+    result, rows = found.substitution, experiment.described.substitution
     tau = float(result.association.statistic)
     together = "" if math.isnan(tau) else f"; tau of divergence and change {tau:.2f}"
     known = not bool(result.flipped.isnan().all())
     flips = " flipped: share whose predicted class changes." if known else ""
+    own = experiment.settings.attention == "log_odds"
+    same = " The model's attention is that already." if own else ""
     right = "share of labels right" if experiment.dataset.kind == "labels" else "accuracy"
     return FindingTable(
         "Attention by log-odds, put in",
         "Change of the output (TVD, 0 to 1) when attention follows the log-odds of words instead, "
         f"by its divergence from the model's (JSD, mean {number(float(result.jsd.nanmean()))} of "
-        f"at most {math.log(2):.3f}{together}).{_concentration(experiment, found)} The log-odds "
-        "are of a regression on which words a text holds, whose own "
+        f"at most {math.log(2):.3f}{together}).{same}{_concentration(experiment, found)} The "
+        "log-odds are of a regression on which words a text holds, whose own "
         f"{right} on the test split is {found.accuracy:.3f}.{flips}",
-        substitution_table(experiment.described.substitution),
+        substitution_table(rows[:1] if own else rows),
     )
 
 
