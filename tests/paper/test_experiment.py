@@ -67,6 +67,8 @@ def test_undefined_instances_are_counted(texts: Experiment) -> None:
 def test_nothing_published_is_farther_than_the_farthest(texts: Experiment) -> None:
     assert texts.farthest.method == "exact" and texts.adversarial.method == "published"
     assert texts.farthest.certified.all()
+    assert texts.farthest.attention.shape[1] == texts.farthest.feasible.shape[1] == 1
+    assert texts.adversarial.attention.shape[1] == 2
     assert (texts.farthest.max_jsd >= texts.adversarial.max_jsd - 1e-6).all()
 
 

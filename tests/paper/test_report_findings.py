@@ -84,9 +84,12 @@ def test_first_words(found: Experiment) -> None:
         assert row["chance"] == f"{chance.mean():.3f}"
         lengths = [len(example.tokens) for example in found.examples]
         whole = sum(length <= each.k for length in lengths)
-        assert row["no more words"] == str(whole)
+        assert row["short"] == str(whole)
+        tied = sum(length % 4 == 3 for length in lengths)
+        assert row["tied"] == str(tied) != str(whole)
         plain = data[each.k, each.pair]
         assert (plain["whole"], plain["n"], plain["undefined"]) == (whole, 40, undefined)
+        assert plain["tied"] == tied
         assert plain["mean"] == pytest.approx(values.mean())
         assert plain["chance"] == pytest.approx(chance.mean())
         assert "significant" not in plain
@@ -128,15 +131,39 @@ def test_substitution_in_words_and_numbers(found: Experiment) -> None:
         reading
     )
     assert "accuracy on the test split is 0.750." in reading and "flipped:" in reading
+    lengths = np.array([len(example.tokens) for example in found.examples])
+    words, own = (np.median(kept(each)) for each in (log_odds.words, log_odds.own_words))
+    assert (kept(log_odds.words) / lengths[lengths > 1]).min() > 0.9
+    assert (
+        f"as spread as even attention to {words:.1f} words, the model's as that to {own:.1f} (exp"
+        in reading
+    )
+    assert "it does what even attention would do" in reading
     row = table_of(found, title)["all"]
     assert row["median"] == f"{np.median(tvd):.3f}"
     assert row["flipped"] == f"{kept(result.flipped).mean():.0%}"
     data = results(found)["log_odds"]
     assert data["accuracy"] == 0.75
+    effective = data["effective_words"]
+    assert effective["log_odds"]["mean"] == pytest.approx(kept(log_odds.words).mean())
+    assert effective["model"]["median"] == pytest.approx(own)
     summary = data["substitution"]
     assert summary["notes"]["mean JSD"] == pytest.approx(jsd.mean())
     assert summary["overall"]["median"] == pytest.approx(np.median(tvd))
     assert sum(each["n"] for each in summary["by_jsd"]) == len(jsd)
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.89, False), (0.91, True)])
+def test_attention_to_nearly_all_words_is_said_to_be(
+    found: Experiment, share: float, said: bool
+) -> None:
+    lengths = found.gradient.mask.sum(1)
+    words = (1000 * lengths * share).double()
+    longer = replace(found.gradient, mask=found.gradient.mask.repeat(1, 1000))
+    findings = of_log_odds(found)._replace(words=words)
+    _, put_in, _ = finding_tables(replace(found, gradient=longer, log_odds=findings))
+    assert ("what even attention would do" in put_in.reading) is said
+    assert f"even attention to {np.median(words):,.0f} words" in put_in.reading
 
 
 def test_words_replaced(found: Experiment) -> None:
@@ -180,7 +207,9 @@ def test_instances(found: Experiment, tmp_path: Path) -> None:
     for order in ORDERS:
         for place, count in enumerate(log_odds.replacement.counts):
             columns[f"replaced_{count}_{order}"] = log_odds.replacement.change[order][:, place]
-    assert len(columns) == 6 + 3 + 8
+    columns["effective_words_log_odds"] = log_odds.words
+    columns["effective_words_model"] = log_odds.own_words
+    assert len(columns) == 6 + 3 + 2 + 8
     for name, values in columns.items():
         read = [float(row[name]) if row[name] else math.nan for row in rows]
         np.testing.assert_allclose(read, values.double().numpy(), rtol=1e-7, atol=1e-12)
@@ -247,6 +276,16 @@ def test_without_a_predicted_class() -> None:
     assert "flipped" not in put_in.reading and "flipped" not in put_in.table.columns
     assert results(experiment)["log_odds"]["replacement"] is None
     assert {row["substitution_flipped"] for row in instance_records(experiment)} == {None}
+
+
+def test_attention_that_is_by_log_odds_is_not_put_in(found: Experiment) -> None:
+    settings = replace(found.settings, attention="log_odds")
+    own = replace(found, prepared=replace(found.prepared, settings=settings))
+    assert list(charts_of(own)) == ["first-words", "words-replaced"]
+    _, put_in, _ = finding_tables(own)
+    assert "The model's attention is that already." in put_in.reading
+    assert [row[0] for row in put_in.table.rows] == ["all"]
+    assert "already" not in finding_tables(found)[1].reading
 
 
 def test_nothing_defined() -> None:

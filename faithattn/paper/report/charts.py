@@ -170,12 +170,12 @@ def _by_attention(
             marks = {} if figure is None else {"published": figure.median}
             label = range_name if group.number is None else f"{range_name}, {group.name}"
             rows.append(_outline(label, values[(bins == place) & group.members], edges, marks))
+    drawn = " Published medians were read off a drawing." if any(row.marks for row in rows) else ""
     return row_chart(
         name,
         f"{title}: {described(values)}",
         f"By the largest attention weight. Bar: the middle half of the {unit(experiment)}s, with "
-        "their median. "
-        "Published medians were read off a drawing.",
+        f"their median.{drawn}",
         rows,
         Style(axis, (0, reach), tuple(edges.tolist()), height=42.0, smooth=True),
     )

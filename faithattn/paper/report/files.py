@@ -187,6 +187,8 @@ def _findings(experiment: Experiment) -> Iterator[tuple[str, Tensor]]:
     yield "substitution_jsd", found.substitution.jsd
     yield "substitution_tvd", found.substitution.tvd
     yield "substitution_flipped", found.substitution.flipped
+    yield "effective_words_log_odds", found.words
+    yield "effective_words_model", found.own_words
     if found.replacement is not None:
         for order, change in found.replacement.change.items():
             for place, count in enumerate(found.replacement.counts):

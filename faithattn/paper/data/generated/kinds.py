@@ -45,7 +45,7 @@ _KINDS = {
     "pairs": _Kind(_pair, pairs.LABELS, None, 0, (6000, 600, 600)),
     "questions": _Kind(news.asked, news.ENTITIES, (100, 400), 20, (1000, 200, 200)),
     "documents": _Kind(
-        partial(classified, DOCUMENTS), ("anemia", "diabetes"), (1500, 4000), 30, (120, 30, 30)
+        partial(classified, DOCUMENTS), ("anemia", "diabetes"), (1500, 4000), 30, (400, 30, 30)
     ),
 }
 KINDS = tuple(_KINDS)
