@@ -278,6 +278,7 @@ def test_every_task_has_generated_data(monkeypatch: pytest.MonkeyPatch) -> None:
         "labels": "labels", "phenotyping": "labels", "pairs": "pairs", "snli": "pairs",
         "questions": "questions", "cnn": "questions",
     }  # fmt: skip
+    assert told["sst"] != sources.load_data("generated", sources.Settings(task="sst"), 1)
     several = {task for task, data in told.items() if len(data.labels) == 4}
     assert several == {"topics", "agnews"}
     long = {task for task, data in told.items() if min(len(e.tokens) for e in data.test) > 1000}
