@@ -308,6 +308,11 @@ def test_tied_attention(capsys: pytest.CaptureFixture[str]) -> None:
     again = reproduced(capsys, "films.csv", "--checkpoint", "tied.npz")
     assert again.results["settings"]["tie_attention"] == 20
     assert again.results["summaries"] == done.results["summaries"]
+    more = ("--checkpoint", "tied.npz", "--tie-attention", "1")
+    message = refused(capsys, "films.csv", *more)
+    assert (
+        ": --tie-attention must be left out with a checkpoint, which is trained; got 1" in message
+    )
 
 
 def test_checkpoints_of_another_task(capsys: pytest.CaptureFixture[str]) -> None:
