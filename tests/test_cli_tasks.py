@@ -278,6 +278,7 @@ def test_every_task_has_generated_data(monkeypatch: pytest.MonkeyPatch) -> None:
         "labels": "labels", "phenotyping": "labels", "pairs": "pairs", "snli": "pairs",
         "questions": "questions", "cnn": "questions",
     }  # fmt: skip
+    assert told["sst"] != sources.load_data("generated", sources.Settings(task="sst"), 1)
     several = {task for task, data in told.items() if len(data.labels) == 4}
     assert several == {"topics", "agnews"}
     long = {task for task, data in told.items() if min(len(e.tokens) for e in data.test) > 1000}
@@ -307,6 +308,11 @@ def test_tied_attention(capsys: pytest.CaptureFixture[str]) -> None:
     again = reproduced(capsys, "films.csv", "--checkpoint", "tied.npz")
     assert again.results["settings"]["tie_attention"] == 20
     assert again.results["summaries"] == done.results["summaries"]
+    more = ("--checkpoint", "tied.npz", "--tie-attention", "1")
+    message = refused(capsys, "films.csv", *more)
+    assert (
+        ": --tie-attention must be left out with a checkpoint, which is trained; got 1" in message
+    )
 
 
 def test_checkpoints_of_another_task(capsys: pytest.CaptureFixture[str]) -> None:

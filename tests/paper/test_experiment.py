@@ -14,6 +14,7 @@ from faithattn.paper.data.examples import Dataset, Example
 from faithattn.paper.experiment import Experiment, Settings, prepare, run
 from faithattn.paper.experiment.comparable import published_name_of
 from faithattn.paper.reproduction import reproduce
+from faithattn.paper.training.checkpoints import load, save
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +223,11 @@ def test_checkpoint_of_another_task(tmp_path: Path) -> None:
     other = replace(stories(), labels=("a", "b", "c", "d", "e", "f"))
     with pytest.raises(ValueError, match=r"checkpoint must have the classes of babi-1"):
         prepare(other, SMALL, checkpoint=file)
+    # Saved by somebody else's training, which does not say of which classes.
+    loaded = load(file)
+    save(file, loaded.model, loaded.vocabulary, record=None, metadata={})
+    with pytest.raises(ValueError, match=r"checkpoint must have the classes of babi-1"):
+        prepare(replace(other, labels=other.labels[:5]), SMALL, checkpoint=file)
 
 
 def test_pretrained_vectors(tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ def test_folders_and_maximum_words(tmp_path: Path) -> None:
             GOOD + "x,pain,test\n",
             r"each hold in a row for training; got none with 'pain', the first of 1",
         ),
+        (GOOD + "x,pain,dev\n", r"got none with 'pain', the first of 1"),
         (
             HEADER + "a,x,train\nb,,dev\nc,x,test\n",
             r"two labels or more; got \['x'\] in 'labels' of",
