@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -117,7 +118,7 @@ def test_substitution_by_divergence(found: Experiment) -> None:
         members = [p for p, d in enumerate(divergences) if low <= d and (d < high or last)]
         assert row.ours.median == pytest.approx(np.median([tvd[place] for place in members]))
         assert row.flipped == pytest.approx(np.mean([float(flips[place]) for place in members]))
-        assert (row.low, row.high) == (low, high)
+        assert (row.jsd_from, row.jsd_to) == (low, high)
 
 
 def test_substitution_in_words_and_numbers(found: Experiment) -> None:
@@ -151,6 +152,14 @@ def test_substitution_in_words_and_numbers(found: Experiment) -> None:
     assert summary["notes"]["mean JSD"] == pytest.approx(jsd.mean())
     assert summary["overall"]["median"] == pytest.approx(np.median(tvd))
     assert sum(each["n"] for each in summary["by_jsd"]) == len(jsd)
+    assert [(each["jsd_from"], each["jsd_to"]) for each in summary["by_jsd"]] == list(
+        itertools.pairwise(EDGES)
+    )
+    for each in summary["by_jsd"]:
+        chosen = tvd[(each["jsd_from"] <= jsd) & (jsd < each["jsd_to"] + 1e-6)]
+        assert each["n"] == len(chosen)
+        if len(chosen) > 1:
+            assert (each["low"], each["high"]) == pytest.approx(mean_interval(chosen))
 
 
 @pytest.mark.parametrize(("share", "said"), [(0.89, False), (0.91, True)])
@@ -206,10 +215,12 @@ def test_instances(found: Experiment, tmp_path: Path) -> None:
     columns["substitution_flipped"] = log_odds.substitution.flipped
     for order in ORDERS:
         for place, count in enumerate(log_odds.replacement.counts):
-            columns[f"replaced_{count}_{order}"] = log_odds.replacement.change[order][:, place]
+            name = f"replaced_{count}_{order}"
+            columns[name] = log_odds.replacement.change[order][:, place]
+            columns[f"{name}_flipped"] = log_odds.replacement.flipped[order][:, place]
     columns["effective_words_log_odds"] = log_odds.words
     columns["effective_words_model"] = log_odds.own_words
-    assert len(columns) == 6 + 3 + 2 + 8
+    assert len(columns) == 6 + 3 + 2 + 16
     for name, values in columns.items():
         read = [float(row[name]) if row[name] else math.nan for row in rows]
         np.testing.assert_allclose(read, values.double().numpy(), rtol=1e-7, atol=1e-12)
@@ -295,4 +306,5 @@ def test_nothing_defined() -> None:
     experiment = with_findings(experiment_of(replace(data, test=short)))
     said = text_table(experiment) + "".join(chart.svg for chart in finding_charts(experiment))
     assert "nan" not in said.lower().split()
+    assert "Half the tested texts have 1 word or fewer, too few for a tau." in said
     assert results(experiment)["top_k"][0]["mean"] is None

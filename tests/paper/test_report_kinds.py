@@ -171,7 +171,7 @@ def test_rows_left_out_are_told(labels: Experiment) -> None:
     assert (
         "806 rows were left out: label '-' 785, reason 0 6, reason 1 5, reason 2 4, reason 3 3, "
         "other reasons 3."
-    ) in said(left_out=reasons)
+    ) in said(left_out=dict(reversed(reasons.items())))
     assert "1 row was left out: empty 1." in said(left_out={"empty": 1})
     assert "1 text was longer than the most words allowed, and cut at the end." in said(cut=1)
     assert not any("left out" in each or "cut" in each for each in said())

@@ -48,15 +48,15 @@ class SubstitutionRow:
 
     Attributes:
         name: Range of the divergence, or ``"all"``.
-        low: Where the range begins, nats.
-        high: Where it ends.
+        jsd_from: Where the range begins, nats.
+        jsd_to: Where it ends.
         ours: Statistics of the output change.
         flipped: Share whose predicted class changes; nan where there is none.
     """
 
     name: str
-    low: float
-    high: float
+    jsd_from: float
+    jsd_to: float
     ours: Statistics
     flipped: float
 

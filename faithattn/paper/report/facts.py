@@ -30,15 +30,12 @@ def heading(experiment: Experiment) -> str:
 
 def facts(experiment: Experiment) -> list[str]:
     """Returns what one must know before reading the table."""
-    length = median_length(experiment)
-    explained = "premises" if experiment.dataset.kind == "pairs" else "texts"
     return [
         _accuracy(experiment),
         *_learned_little(experiment),
         *_tied(experiment),
         *_rows_left_out(experiment),
-        f"Half the tested {explained} have {length:g} words or fewer; at that length, the tau of "
-        f"unrelated scores spreads by {number(null_spread(length))} around 0.",
+        _length(experiment),
     ]
 
 
@@ -125,6 +122,17 @@ def _of_known(experiment: Experiment) -> str:
     known = sum(bool(example.evidence) for example in experiment.examples)
     total = len(experiment.examples)
     return "" if known == total else f" (the {known:,} of {total:,} that have some)"
+
+
+def _length(experiment: Experiment) -> str:
+    """How long the tested texts are, and what that makes of a rank correlation."""
+    length = median_length(experiment)
+    explained = "premises" if experiment.dataset.kind == "pairs" else "texts"
+    words = f"Half the tested {explained} have {length:g} word{'s' * (length > 1)} or fewer"
+    if length < 2:
+        return f"{words}, too few for a tau."
+    spread = number(null_spread(length))
+    return f"{words}; at that length, the tau of unrelated scores spreads by {spread} around 0."
 
 
 def _tied(experiment: Experiment) -> Iterator[str]:

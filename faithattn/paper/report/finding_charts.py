@@ -79,7 +79,7 @@ def _substitution(
             "change of the output (TVD, of at most 1)",
             (0, math.log(2)),
             (0, largest),
-            tuple((row.low, row.high, row.ours.median) for row in rows[1:]),
+            tuple((row.jsd_from, row.jsd_to, row.ours.median) for row in rows[1:]),
         ),
         substitution_table(rows),
     )
