@@ -292,6 +292,9 @@ def test_attention_by_log_odds(capsys: pytest.CaptureFixture[str]) -> None:
     assert "fixed log-odds attention" in done.out and not beside(done, "sst")
     assert (done.results["settings"]["attention"], done.results["published"]) == ("log_odds", [])
     assert done.results["log_odds"]["accuracy"] == 1
+    for row in instances():  # what is put in its place is the same
+        assert float(row["max_attention"]) > 1.5 / int(row["length"])
+        assert float(row["substitution_jsd"]) == pytest.approx(0, abs=1e-6)
 
 
 def test_tied_attention(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from faithattn import gradient_correlation, loo_correlation, permutation_test
 from faithattn.paper.data.examples import Dataset, Example
 from faithattn.paper.experiment import Experiment, Settings, prepare, run
 from faithattn.paper.experiment.comparable import published_name_of
+from faithattn.paper.log_odds import fit_log_odds
 from faithattn.paper.reproduction import reproduce
 from faithattn.paper.training.checkpoints import load, save
 
@@ -239,6 +240,13 @@ def test_pretrained_vectors(tmp_path: Path) -> None:
     row = prepared.vocabulary.encode(["great"])[1]
     assert prepared.model.embedding.weight[row].tolist() == [1, 2, 3]
     assert prepared.coverage == pytest.approx(2 / 10)
+
+
+def test_log_odds_are_of_the_training_split(tmp_path: Path) -> None:
+    prepared = prepare(write_texts(tmp_path / "texts.csv"), SMALL)
+    expected = fit_log_odds(prepared.dataset.train, prepared.vocabulary, 2)
+    assert prepared.log_odds is not None
+    torch.testing.assert_close(prepared.log_odds.weights, expected.weights, atol=0, rtol=0)
 
 
 def test_vocabulary_is_of_the_training_split() -> None:
