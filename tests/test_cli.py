@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import fails, small_models
 
 from faithattn import __version__
 from faithattn.cli import main
@@ -24,13 +25,7 @@ ROWS = [
 def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file of texts in a folder to work in, and models small enough to wait for."""
     monkeypatch.chdir(tmp_path)
-    small = {"embedding_size": 8, "hidden_size": 4, "n_steps": 5}
-
-    class Small(experiment.Settings):
-        def __init__(self, **options: object) -> None:
-            super().__init__(**(options | small))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(experiment, "Settings", Small)
+    small_models(monkeypatch)
     path = tmp_path / "films.csv"
     path.write_text("\n".join(["text,label,split", *ROWS]) + "\n", encoding="utf-8")
     return path
@@ -41,20 +36,6 @@ def threads() -> object:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-def fails(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int = 2) -> str:
-    """Runs a command that must end with one line on standard error, and returns it."""
-    try:
-        code = main(arguments)
-    except SystemExit as end:
-        code = int(end.code or 0)
-    captured = capsys.readouterr()
-    assert code == status
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert "Traceback" not in captured.err
-    return captured.err
 
 
 def test_reproduce(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,6 +83,9 @@ def test_options_arrive(texts: Path, capsys: pytest.CaptureFixture[str]) -> None
     }.items():  # fmt: skip
         assert getattr(given, name) == value
     assert Path("faithattn-results", "films-average-scaled_dot-seed3", "summary.md").is_file()
+    tied = (*options.split(), "--tie-attention", "0.5")
+    assert main(["reproduce", "films.csv", *tied]) == 0
+    assert Path("faithattn-results", "films-average-scaled_dot-tied0.5-seed3").is_dir()
     capsys.readouterr()
 
 

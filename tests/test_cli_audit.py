@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import fails
 
 from faithattn import Report
 from faithattn.cli import main
@@ -102,18 +103,6 @@ def says(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int =
     return capsys.readouterr().out
 
 
-def fails(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int = 2) -> str:
-    """A command that ends with one line on standard error."""
-    try:
-        code = main(arguments)
-    except SystemExit as end:
-        code = int(end.code or 0)
-    captured = capsys.readouterr()
-    assert code == status, captured.err
-    assert captured.err.count("\n") == 1, captured.err
-    return captured.err
-
-
 def test_audit_report_compare_and_merge(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quiet = ["--quiet", "--metrics", "permutation_test:n_permutations=20", "loo_correlation"]
     out = says(["audit", MODEL, "--data", DATA, "--out", "whole", *quiet], capsys)
@@ -141,7 +130,8 @@ def test_limits_set_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "a", "--fail-above", "permutation_test", "1"]) == 0
     assert main(["report", "a", "--fail-above", "permutation_test", "0"]) == 3
     capsys.readouterr()
-    assert "one of permutation_test" in fails(["report", "a", "--fail-below", "x", "1"], capsys)
+    unknown = ["report", "a", "--fail-below", "x", "1"]
+    assert "one of permutation_test" in fails(unknown, capsys, silent=False)
 
 
 def test_a_limit_is_on_the_end_of_the_interval(capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,7 +270,7 @@ def test_wrong_commands(
 
 def test_an_audit_in_which_everything_failed_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["audit", "faithattn_audited:failing", "--data", DATA, "--on-error", "record"]
-    said = fails([*arguments, "--out", "a", "--quiet"], capsys, status=1)
+    said = fails([*arguments, "--out", "a", "--quiet"], capsys, status=1, silent=False)
     assert "MODEL must run on one batch at least" in said and "ArithmeticError: odd" in said
     assert len(Report.open("a").failures) == 4
     for limit in ("--fail-below", "--fail-above"):  # what is undefined meets none

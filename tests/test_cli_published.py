@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict
 
 import pytest
+from commands import fails
 
 from faithattn.cli import main
 from faithattn.paper.published import published, published_datasets
@@ -15,16 +16,6 @@ from faithattn.paper.published import published, published_datasets
 def printed(capsys: pytest.CaptureFixture[str], *options: str) -> str:
     assert main(["published", *options]) == 0
     return capsys.readouterr().out
-
-
-def fails(capsys: pytest.CaptureFixture[str], *options: str) -> str:
-    try:
-        status = main(["published", *options])
-    except SystemExit as end:
-        status = int(end.code or 0)
-    captured = capsys.readouterr()
-    assert status == 2 and captured.out == "" and captured.err.count("\n") == 1
-    return captured.err
 
 
 def test_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,7 +68,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_errors(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "DATASET must be one of 20news-sports, agnews" in fails(capsys, "nothing")
-    message = fails(capsys, "readmission", "--measure", "loo_correlation")
+    assert "DATASET must be one of 20news-sports, agnews" in fails(["published", "nothing"], capsys)
+    message = fails(["published", "readmission", "--measure", "loo_correlation"], capsys)
     assert "--measure loo_correlation must leave a figure; got none of readmission" in message
-    assert "'gru'" in fails(capsys, "--encoder", "gru")
+    assert "'gru'" in fails(["published", "--encoder", "gru"], capsys)

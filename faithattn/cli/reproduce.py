@@ -59,7 +59,13 @@ figures/*.svg.
 """
 
 _LESS_MEMORY = "Lower --batch-size, --adversaries or --permutations, or set --maximum-words."
-_TYPED = {"data": "DATA", "classes": "--class"}
+_TYPED = {
+    "data": "DATA",
+    "classes": "--class",
+    # What readers call what is typed otherwise, and each other.
+    "labels": "--label",
+    "read_texts": "--task texts",
+}
 
 
 def add_parser(commands: Any) -> None:
@@ -183,7 +189,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 def work(chosen: argparse.Namespace) -> int:
     """Runs the experiment, prints the table and writes the folder."""
     bad = (ValueError, TypeError, OSError)
-    with failing(2, *bad, names=vars(chosen), typed=_TYPED, memory=_LESS_MEMORY):
+    with failing(2, *bad, names=_TYPED | vars(chosen), typed=_TYPED, memory=_LESS_MEMORY):
         check_threads(chosen.threads)
         import torch
 
@@ -223,9 +229,11 @@ def _settings(chosen: argparse.Namespace) -> Settings:
 def _default_folder(name: str, settings: Settings) -> Path:
     """Returns a folder whose name says what was done."""
     safe = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "task"
+    # Beside the model without the penalty, to be compared with it.
+    tied = f"-tied{settings.tie_attention:g}" if settings.tie_attention else ""
     return Path(
         "faithattn-results",
-        f"{safe}-{settings.encoder}-{settings.attention}-seed{settings.seed}",
+        f"{safe}-{settings.encoder}-{settings.attention}{tied}-seed{settings.seed}",
     )
 
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 # Errors about rows have these as their subject too, and then mean what the rows hold.
-_COLUMNS = ("text", "label", "split")
+_COLUMNS = ("text", "label", "labels", "split")
+_OF_OPTIONS = ("name a column", "name different columns", "be left out")
 _PLACES = {"model": "MODEL"}  # arguments without a name
 
 
@@ -32,8 +33,7 @@ def in_options(message: str, names: Iterable[str], typed: Mapping[str, str] | No
     known = {name: places.get(name, f"--{name.replace('_', '-')}") for name in names}
     subject, must, rest = message.partition(" must ")
     if must:
-        about_rows = not rest.startswith("name ")
-        kept = _COLUMNS if about_rows else ()
+        kept = () if rest.startswith(_OF_OPTIONS) else _COLUMNS
         subject = re.sub(
             r"\b\w+\b(?!\.\w)", lambda m: m[0] if m[0] in kept else known.get(m[0], m[0]), subject
         )

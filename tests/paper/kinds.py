@@ -16,6 +16,7 @@ from faithattn.paper.data.batches import collate_labels, collate_pairs, collate_
 from faithattn.paper.data.examples import Dataset, Example
 from faithattn.paper.data.vocabulary import Vocabulary
 from faithattn.paper.experiment import Experiment
+from faithattn.paper.experiment.concentration import effective_words
 from faithattn.paper.experiment.findings import LogOddsFindings, Replacement, TopK
 from faithattn.paper.experiment.measurement import run_tests
 from faithattn.paper.experiment.predictions import predicted_labels
@@ -104,7 +105,7 @@ def with_findings(experiment: Experiment, ks: tuple[int, ...] = (1, 3)) -> Exper
         return drawn.masked_fill(few.view(-1, *[1] * (len(shape) - 1)), torch.nan)
 
     top_k = tuple(
-        TopK(k, pair, values(count), values(count) / 10 + 0.7, positions)
+        TopK(k, pair, values(count), values(count) / 10 + 0.7, positions, positions % 4 == 3)
         for k in ks
         for pair in ("attention_gradient", "attention_loo", "gradient_loo")
     )
@@ -114,7 +115,14 @@ def with_findings(experiment: Experiment, ks: tuple[int, ...] = (1, 3)) -> Exper
         {order: values(count, 2) for order in ORDERS},
         {order: (values(count, 2) > 0.5).double() for order in ORDERS},
     )
-    findings = LogOddsFindings(0.75, substituted(experiment), None if several else replaced)
+    own_words = effective_words(experiment.gradient.explanation)
+    findings = LogOddsFindings(
+        0.75,
+        substituted(experiment),
+        words=positions - 0.05 * values(count),
+        own_words=own_words,
+        replacement=None if several else replaced,
+    )
     return replace(experiment, top_k=top_k, log_odds=findings)
 
 

@@ -139,6 +139,23 @@ def test_leave_one_out_reads_each_text_once(monkeypatch: pytest.MonkeyPatch, enc
     assert len(read) <= 2 * len(LENGTHS)
 
 
+@pytest.mark.parametrize(("kind", "name"), [
+    ("pairs", "hypothesis"), ("questions", "question"), ("questions", "candidates"),
+])  # fmt: skip
+@torch.no_grad()
+def test_another_question_is_not_shared(kind: str, name: str) -> None:
+    """What was read of a passage is of no use for another question, or other candidates."""
+    model, inputs = made(kind, "bilstm")
+    own = shared(model, inputs)
+    rows = torch.tensor([0, 0, 1])
+    same = model.select(inputs, rows)
+    assert own.with_inputs(same, rows) is not None
+    changed = same[name].clone()
+    changed[1, 1] = True if changed.dtype == torch.bool else changed[1, 1] + 1
+    assert not torch.equal(changed, same[name])
+    assert own.with_inputs({**same, name: changed}, rows) is None
+
+
 @torch.no_grad()
 def test_what_is_hardly_shared_is_run() -> None:
     model, inputs = made("text", "cnn")

@@ -14,6 +14,7 @@ from faithattn.paper.data.examples import Dataset, Example
 from faithattn.paper.experiment import Experiment, Settings, prepare, run
 from faithattn.paper.experiment.comparable import published_name_of
 from faithattn.paper.reproduction import reproduce
+from faithattn.paper.training.checkpoints import load, save
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,8 @@ def test_undefined_instances_are_counted(texts: Experiment) -> None:
 def test_nothing_published_is_farther_than_the_farthest(texts: Experiment) -> None:
     assert texts.farthest.method == "exact" and texts.adversarial.method == "published"
     assert texts.farthest.certified.all()
+    assert texts.farthest.attention.shape[1] == texts.farthest.feasible.shape[1] == 1
+    assert texts.adversarial.attention.shape[1] == 2
     assert (texts.farthest.max_jsd >= texts.adversarial.max_jsd - 1e-6).all()
 
 
@@ -111,8 +114,8 @@ def named(name: str, dataset: Dataset, n_classes: int) -> Dataset:
 @pytest.mark.parametrize(
     ("name", "published"),
     [("sst", "sst"), ("SST_dataset", "sst"), ("my-sst2", "sst"), ("lesstalk", None),
-     ("imdb", "imdb"), ("agnews", "agnews"), ("reviews", None), ("babi-1", None), ("snli", None),
-     ("phenotyping", None)],
+     ("imdb", "imdb"), ("tweet", "tweet"), ("agnews", None), ("reviews", None),
+     ("babi-1", None), ("snli", None), ("phenotyping", None)],
 )  # fmt: skip
 def test_published_name(texts: Experiment, name: str, published: str | None) -> None:
     prepared = replace(texts.prepared, dataset=replace(texts.dataset, name=name))
@@ -220,6 +223,11 @@ def test_checkpoint_of_another_task(tmp_path: Path) -> None:
     other = replace(stories(), labels=("a", "b", "c", "d", "e", "f"))
     with pytest.raises(ValueError, match=r"checkpoint must have the classes of babi-1"):
         prepare(other, SMALL, checkpoint=file)
+    # Saved by somebody else's training, which does not say of which classes.
+    loaded = load(file)
+    save(file, loaded.model, loaded.vocabulary, record=None, metadata={})
+    with pytest.raises(ValueError, match=r"checkpoint must have the classes of babi-1"):
+        prepare(replace(other, labels=other.labels[:5]), SMALL, checkpoint=file)
 
 
 def test_pretrained_vectors(tmp_path: Path) -> None:

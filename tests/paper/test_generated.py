@@ -222,6 +222,12 @@ def test_seed_decides_and_other_sizes_do_not_change_the_test_split(kind: str) ->
     assert torch.equal(torch.get_rng_state(), states[2])
 
 
+def test_the_test_split_gives_way_to_no_other() -> None:
+    """Of so many premises some are drawn twice; those of the test split are drawn first."""
+    few, many = (generate("pairs", n_train=n, n_dev=1, n_test=300) for n in (1, 6000))
+    assert few.test == many.test
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "pairs"])
 def test_length_on_demand(kind: str) -> None:
     data = generate(kind, n_train=2, n_dev=1, n_test=1, words=(4000, 4000))
@@ -245,7 +251,7 @@ def test_what_cannot_be_generated() -> None:
         generate("texts", seed=-1)
     with pytest.raises(ValueError, match=r"words must be left out for pairs; got \(8, 9\)"):
         generate("pairs", words=(8, 9))
-    for words in ((7, 9), (30, 20)):
+    for words in ((7, 9), (30, 20), (30,), (30, 40, 50)):
         with pytest.raises(ValueError, match=r"two numbers of 8 or more for texts, ascending"):
             generate("texts", words=words)
     with pytest.raises(ValueError, match=r"words must be two numbers of 30 or more for documents"):

@@ -204,6 +204,15 @@ def test_special_and_unknown_words_have_no_weight() -> None:
     assert held.sum(1).tolist() == [1, 1]
 
 
+def test_special_and_unknown_words_count_nothing_whatever_they_weigh() -> None:
+    weights = torch.zeros(1, len(VOCABULARY))
+    weights[0, :4], weights[0, 4] = 5.0, -1.0
+    found = LogOdds(weights, torch.zeros(1)).logits(
+        torch.tensor([[2, 4, 1, 3, 0], [2, 3, 0, 0, 0]])
+    )
+    assert found.tolist() == [[-1.0], [0.0]]
+
+
 def test_classes_and_labels_without_a_choice_lie_at_infinity() -> None:
     inf = torch.inf
     one = fit_log_odds([Example(("a",), 1)] * 3, VOCABULARY, 2)

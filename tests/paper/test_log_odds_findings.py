@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,13 @@ def test_every_instance_gets_what_it_gets_alone(texts: Experiment) -> None:
         for name in ("tvd", "jsd", "flipped"):
             one, other = getattr(found.substitution, name)[row], getattr(put, name)[0]
             torch.testing.assert_close(one, other, equal_nan=True, atol=1e-6, rtol=1e-5)
+        for words_found, row_alone in (
+            (found.words, words.attention(ids)),
+            (found.own_words, prepared.model.run(ids).attention["attention"]),
+        ):
+            shares = row_alone[0][row_alone[0] > 0].tolist()
+            spread = math.exp(-sum(share * math.log(share) for share in shares))
+            assert float(words_found[row]) == pytest.approx(spread, rel=1e-4)
         alone = word_replacement(
             prepared.model,
             ids,

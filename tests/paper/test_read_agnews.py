@@ -78,6 +78,13 @@ def test_backslashes_are_line_breaks(tmp_path: Path, written: str, tokens: str) 
     assert {" ".join(e.tokens) for part in data.splits for e in part} == {f"a {tokens}"}
 
 
+def test_a_header_is_no_row(tmp_path: Path) -> None:
+    """The copy that most people have begins with one."""
+    path = write(tmp_path / "train.csv", [("Class Index", "Title", "Description")] + news(1, 3) * 5)
+    data = read_agnews(path)
+    assert sum(map(len, data.splits)) == 10 and data.labels == ("World", "Business")
+
+
 def test_one_file_is_split_at_random(tmp_path: Path) -> None:
     path = write(tmp_path / "news.csv", news(*[1, 2, 3, 4] * 10))
     data = read_agnews(path, classes=("Sci/Tech", "World"), test_fraction=0.2, maximum_words=1)
@@ -97,9 +104,11 @@ def test_one_file_is_split_at_random(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (
-            "Class Index,Title,Description\n1,a,b\n",
-            r"class must be 1, 2, 3 or 4.*; got 'Class Index' at",
+            "Class,Title,Description\n1,a,b\n",
+            r"class must be 1, 2, 3 or 4.*; got 'Class' at line 1 of .*own",
         ),
+        ("1,a,b\nClass Index,Title,Description\n", r"got 'Class Index' at line 2"),
+        ("Class Index,Title,Description\n", r"path must hold rows of texts and labels; got none"),
         ("1,a,b\n5,a,b\n", r"class must be 1, 2, 3 or 4 in every row; got '5' at line 2 of .*news"),
         ("1,a,b\n\n,a,b\n", r"got '' at line 3 of"),
         ("1,a,b\n2,a\n", r"three columns in each row, .*; got 2 at line 2 of .*news\.csv"),

@@ -149,12 +149,17 @@ def test_folders_and_maximum_words(tmp_path: Path) -> None:
             GOOD + "x,pain,test\n",
             r"each hold in a row for training; got none with 'pain', the first of 1",
         ),
+        (GOOD + "x,pain,dev\n", r"got none with 'pain', the first of 1"),
         (
             HEADER + "a,x,train\nb,,dev\nc,x,test\n",
             r"two labels or more; got \['x'\] in 'labels' of",
         ),
         ("text,label,split\na,x,train\n", r"labels must name a column .* called labels or tags or"),
-        ("text,labels\na,x|y\nb,x|y\n", r"3 rows or more to split; got 2\. "),
+        ("text,labels\na,x|y\nb,x|y\n", r"path must hold 3 rows or more to split; got 2\. "),
+        (
+            HEADER + "a,1,train\nb,0,train\nc,1,dev\nd,0,test\n",
+            r"two labels or more; got \['0', '1'\] in 'labels' .*which says whether one holds",
+        ),
     ],
 )
 def test_malformed_tables(tmp_path: Path, text: str, message: str) -> None:

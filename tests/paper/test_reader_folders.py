@@ -125,6 +125,7 @@ def test_an_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (("text", "label", "label_text"), "text", "label_text"),
         (("document", "category", "content"), "content", "category"),
         (("text", "content", "class", "sentiment"), "text", "sentiment"),
+        (("Label", "text", "label"), "text", "Label"),
     ],
 )
 def test_names_of_news_columns(

@@ -143,9 +143,10 @@ def test_made_split_is_stratified_complete_and_repeatable(tmp_path: Path) -> Non
     assert numbers == sorted(numbers)
 
 
-def test_smallest_split_gives_each_part_a_row_of_each_class(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.1, 0.45])
+def test_smallest_split_gives_each_part_a_row_of_each_class(tmp_path: Path, share: float) -> None:
     path = write(tmp_path, unsplit(3, 4))
-    data = read_texts(path, dev_fraction=0.45, test_fraction=0.45)
+    data = read_texts(path, dev_fraction=share, test_fraction=share)
     for part in (data.train, data.dev, data.test):
         assert {example.label for example in part} == {0, 1}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -84,9 +85,12 @@ def test_first_words(found: Experiment) -> None:
         assert row["chance"] == f"{chance.mean():.3f}"
         lengths = [len(example.tokens) for example in found.examples]
         whole = sum(length <= each.k for length in lengths)
-        assert row["no more words"] == str(whole)
+        assert row["short"] == str(whole)
+        tied = sum(length % 4 == 3 for length in lengths)
+        assert row["tied"] == str(tied) != str(whole)
         plain = data[each.k, each.pair]
         assert (plain["whole"], plain["n"], plain["undefined"]) == (whole, 40, undefined)
+        assert plain["tied"] == tied
         assert plain["mean"] == pytest.approx(values.mean())
         assert plain["chance"] == pytest.approx(chance.mean())
         assert "significant" not in plain
@@ -114,7 +118,7 @@ def test_substitution_by_divergence(found: Experiment) -> None:
         members = [p for p, d in enumerate(divergences) if low <= d and (d < high or last)]
         assert row.ours.median == pytest.approx(np.median([tvd[place] for place in members]))
         assert row.flipped == pytest.approx(np.mean([float(flips[place]) for place in members]))
-        assert (row.low, row.high) == (low, high)
+        assert (row.jsd_from, row.jsd_to) == (low, high)
 
 
 def test_substitution_in_words_and_numbers(found: Experiment) -> None:
@@ -128,15 +132,47 @@ def test_substitution_in_words_and_numbers(found: Experiment) -> None:
         reading
     )
     assert "accuracy on the test split is 0.750." in reading and "flipped:" in reading
+    lengths = np.array([len(example.tokens) for example in found.examples])
+    words, own = (np.median(kept(each)) for each in (log_odds.words, log_odds.own_words))
+    assert (kept(log_odds.words) / lengths[lengths > 1]).min() > 0.9
+    assert (
+        f"as spread as even attention to {words:.1f} words, the model's as that to {own:.1f} (exp"
+        in reading
+    )
+    assert "it does what even attention would do" in reading
     row = table_of(found, title)["all"]
     assert row["median"] == f"{np.median(tvd):.3f}"
     assert row["flipped"] == f"{kept(result.flipped).mean():.0%}"
     data = results(found)["log_odds"]
     assert data["accuracy"] == 0.75
+    effective = data["effective_words"]
+    assert effective["log_odds"]["mean"] == pytest.approx(kept(log_odds.words).mean())
+    assert effective["model"]["median"] == pytest.approx(own)
     summary = data["substitution"]
     assert summary["notes"]["mean JSD"] == pytest.approx(jsd.mean())
     assert summary["overall"]["median"] == pytest.approx(np.median(tvd))
     assert sum(each["n"] for each in summary["by_jsd"]) == len(jsd)
+    assert [(each["jsd_from"], each["jsd_to"]) for each in summary["by_jsd"]] == list(
+        itertools.pairwise(EDGES)
+    )
+    for each in summary["by_jsd"]:
+        chosen = tvd[(each["jsd_from"] <= jsd) & (jsd < each["jsd_to"] + 1e-6)]
+        assert each["n"] == len(chosen)
+        if len(chosen) > 1:
+            assert (each["low"], each["high"]) == pytest.approx(mean_interval(chosen))
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.89, False), (0.91, True)])
+def test_attention_to_nearly_all_words_is_said_to_be(
+    found: Experiment, share: float, said: bool
+) -> None:
+    lengths = found.gradient.mask.sum(1)
+    words = (1000 * lengths * share).double()
+    longer = replace(found.gradient, mask=found.gradient.mask.repeat(1, 1000))
+    findings = of_log_odds(found)._replace(words=words)
+    _, put_in, _ = finding_tables(replace(found, gradient=longer, log_odds=findings))
+    assert ("what even attention would do" in put_in.reading) is said
+    assert f"even attention to {np.median(words):,.0f} words" in put_in.reading
 
 
 def test_words_replaced(found: Experiment) -> None:
@@ -179,8 +215,12 @@ def test_instances(found: Experiment, tmp_path: Path) -> None:
     columns["substitution_flipped"] = log_odds.substitution.flipped
     for order in ORDERS:
         for place, count in enumerate(log_odds.replacement.counts):
-            columns[f"replaced_{count}_{order}"] = log_odds.replacement.change[order][:, place]
-    assert len(columns) == 6 + 3 + 8
+            name = f"replaced_{count}_{order}"
+            columns[name] = log_odds.replacement.change[order][:, place]
+            columns[f"{name}_flipped"] = log_odds.replacement.flipped[order][:, place]
+    columns["effective_words_log_odds"] = log_odds.words
+    columns["effective_words_model"] = log_odds.own_words
+    assert len(columns) == 6 + 3 + 2 + 16
     for name, values in columns.items():
         read = [float(row[name]) if row[name] else math.nan for row in rows]
         np.testing.assert_allclose(read, values.double().numpy(), rtol=1e-7, atol=1e-12)
@@ -249,6 +289,16 @@ def test_without_a_predicted_class() -> None:
     assert {row["substitution_flipped"] for row in instance_records(experiment)} == {None}
 
 
+def test_attention_that_is_by_log_odds_is_not_put_in(found: Experiment) -> None:
+    settings = replace(found.settings, attention="log_odds")
+    own = replace(found, prepared=replace(found.prepared, settings=settings))
+    assert list(charts_of(own)) == ["first-words", "words-replaced"]
+    _, put_in, _ = finding_tables(own)
+    assert "The model's attention is that already." in put_in.reading
+    assert [row[0] for row in put_in.table.rows] == ["all"]
+    assert "already" not in finding_tables(found)[1].reading
+
+
 def test_nothing_defined() -> None:
     """Every text of one word."""
     data = topics(6)
@@ -256,4 +306,5 @@ def test_nothing_defined() -> None:
     experiment = with_findings(experiment_of(replace(data, test=short)))
     said = text_table(experiment) + "".join(chart.svg for chart in finding_charts(experiment))
     assert "nan" not in said.lower().split()
+    assert "Half the tested texts have 1 word or fewer, too few for a tau." in said
     assert results(experiment)["top_k"][0]["mean"] is None

@@ -9,15 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from kinds import experiment_of, pairs, several_labels, topics, with_findings
 
 from faithattn.pages.document import Document, Table
 from faithattn.paper.experiment import Experiment
-from faithattn.paper.report import document_of, instance_records, text_table, write_report
+from faithattn.paper.report import (
+    document_of,
+    instance_records,
+    results,
+    text_table,
+    write_report,
+)
 from faithattn.paper.report.charts import charts
 from faithattn.paper.report.facts import facts
 from faithattn.paper.report.tables import sections
 from faithattn.paper.report.telling import explorer
+from faithattn.paper.training import TrainingRecord
 
 ODD = ("$\\alpha_", "a,b\n<i>\x00\ud800", "a|b")
 
@@ -104,8 +112,9 @@ def test_accuracy_of_labels(labels: Experiment) -> None:
         return " ".join(facts(replace(labels, test=replace(labels.test, macro_f1=macro_f1))))
 
     assert said(0.4).startswith("Share of labels right 0.500 (macro F1 0.400) on 12 test examples")
-    assert f"No label would give {none:.3f}." in said(0.4)
-    assert f"Every label would give a macro F1 of {every:.3f}: this model has" in said(every + 0.04)
+    assert f"Giving no text any label would give {none:.3f}." in said(0.4)
+    given_all = f"Giving every text all labels would give a macro F1 of {every:.3f}: this model has"
+    assert given_all in said(every + 0.04)
     assert "learned little" not in said(every + 0.06)
     assert "learned little" not in said(math.nan) and "macro F1" not in said(math.nan)
 
@@ -162,7 +171,7 @@ def test_rows_left_out_are_told(labels: Experiment) -> None:
     assert (
         "806 rows were left out: label '-' 785, reason 0 6, reason 1 5, reason 2 4, reason 3 3, "
         "other reasons 3."
-    ) in said(left_out=reasons)
+    ) in said(left_out=dict(reversed(reasons.items())))
     assert "1 row was left out: empty 1." in said(left_out={"empty": 1})
     assert "1 text was longer than the most words allowed, and cut at the end." in said(cut=1)
     assert not any("left out" in each or "cut" in each for each in said())
@@ -212,3 +221,70 @@ def test_tables_of_labels_have_no_empty_columns(labels: Experiment) -> None:
     for table in found:
         for place in range(len(table.columns)):
             assert any(row[place].strip() for row in table.rows)
+
+
+def test_many_classes_are_left_to_the_json() -> None:
+    every = experiment_of(topics(60, n_classes=20))
+    predicted = torch.arange(60) % 20
+    names = ("gradient", "loo", "gradient_loo", "permutation", "adversarial", "farthest")
+
+    def of_classes(count: int) -> Experiment:
+        changed = {
+            name: replace(getattr(every, name), predicted=predicted % count) for name in names
+        }
+        return replace(every, **changed)
+
+    twelve, thirteen = of_classes(12), of_classes(13)
+    said = text_table(twelve)
+    assert {f"-> topic {number}" for number in range(12)} <= row_names(twelve)
+    assert "-> X: instances" in said and "last by class" in said and "one by one" not in said
+    said = " ".join(text_table(thirteen).split())
+    assert not any("->" in name for name in row_names(thirteen))
+    assert "-> X" not in said and "by class" not in said
+    assert "Of the 13 classes predicted, results.json tells one by one." in said
+    assert len(results(thirteen)["summaries"]["loo_correlation"]["by_predicted"]) == 13
+
+
+def test_columns_that_say_nothing_are_not_shown(labels: Experiment, snli: Experiment) -> None:
+    gradients, shuffled = "Attention against gradients", "Attention shuffled 10 times"
+    for experiment, title, last in (
+        (labels, gradients, "p<=.05"),
+        (labels, shuffled, "median"),
+        (snli, gradients, "published"),
+        (snli, shuffled, "p<=.05"),
+    ):
+        lines = text_table(experiment).splitlines()
+        place = next(
+            place
+            for place in range(lines.index(title), len(lines))
+            if lines[place].startswith("  all ")
+        )
+        assert lines[place - 1].split()[-1] == last
+        assert len(lines[place]) == len(lines[place - 1])
+
+
+def test_published_medians_are_explained_where_they_are() -> None:
+    said = "Published medians were read off a drawing."
+    for name, shown in (("sst", True), ("mine", False)):
+        data = replace(topics(12, n_classes=2), name=name)
+        drawn = [chart.description for chart in charts(experiment_of(data))]
+        assert any(said in each for each in drawn) is shown
+
+
+def test_shuffles_of_labels_have_no_p_values(labels: Experiment, snli: Experiment) -> None:
+    assert "unusually sure" not in text_table(labels)
+    assert "unusually sure" in " ".join(text_table(snli).split())
+
+
+def test_the_epoch_of_labels_is_chosen_by_what_is_shown(labels: Experiment) -> None:
+    record = TrainingRecord((0.5, 0.4), (0.6, 0.7), (0.8, 0.9), 1, 2.0, 0, (0.3, 0.2))
+    for kind, given, shown in (
+        (labels, record, True),
+        (labels, replace(record, dev_f1=()), False),
+        (replace(labels, prepared=replace(labels.prepared, dataset=topics())), record, False),
+    ):
+        document = document_of(replace(labels, record=given, prepared=kind.prepared))
+        table = next(each for each in document.sections if each.title == "Training").parts[0]
+        assert isinstance(table, Table)
+        assert ("dev macro F1" in table.columns) is shown
+        assert table.rows[1] == ("2 (kept)", "0.400", "0.700", "0.900", *(["0.200"] * shown))

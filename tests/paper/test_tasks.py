@@ -45,8 +45,7 @@ CASES = (
     Case("topics", replace(SMALL, epochs=8), 400, 4),
     Case("labels", replace(SMALL, epochs=10), 600, 10),
     Case("documents", replace(SMALL, epochs=8), 160, 5, (300, 500)),
-    Case("pairs", replace(SMALL, embedding_size=128, hidden_size=64, batch_size=16, epochs=14),
-         4000, 1.1),
+    Case("pairs", replace(SMALL, embedding_size=256, hidden_size=64, epochs=8), 2500, 2.5),
     Case("questions", replace(SMALL, encoder="cnn", embedding_size=128, hidden_size=64,
                               batch_size=32, epochs=4), 4000, 1.5, (20, 24)),
 )  # fmt: skip

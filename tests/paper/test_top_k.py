@@ -142,6 +142,29 @@ def test_float_noise_does_not_matter(seed: int) -> None:
         assert torch.equal(one.nan_to_num(-1), other.nan_to_num(-1))
 
 
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_ties_beyond_the_list_are_told(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = {
+        name: torch.randint(1, 5, (6, 7), generator=generator).float() / 5
+        for name in ("attention", "gradient", "loo")
+    }
+    mask = torch.arange(7) < torch.tensor([7, 7, 5, 3, 1, 0])[:, None]
+    results = [
+        dataclasses.replace(scored(scores["attention"], scores[name], measure), mask=mask)
+        for name, measure in (("gradient", "gradient_correlation"), ("loo", "loo_correlation"))
+    ]
+    for each in top_k_agreement(results[0], results[1], ks=(1, 3, 7, 9)):
+        for row in range(6):
+            told = False
+            for name in each.pair.split("_"):
+                falling_values = sorted(scores[name][row][mask[row]].tolist(), reverse=True)
+                kept, rest = falling_values[: each.k], falling_values[each.k :]
+                told |= bool(rest) and kept[-1] == rest[0]
+            assert bool(each.tied[row]) is (told and not each.distance[row].isnan())
+
+
 def test_constant_scores_and_nan_are_undefined() -> None:
     attention = torch.tensor([[0.25] * 4, [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]])
     gradient = torch.tensor([[1.0, 2, 3, 4], [1.0, 2, 3, 4], [1.0, math.nan, 3, 4]])

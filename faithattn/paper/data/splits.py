@@ -94,9 +94,10 @@ def made_splits(
     train, dev, test = [], [], []
     for label, members in _shuffled_classes(rows, seed):
         if len(members) < 3:
+            subject = "label must give each class" if label else "path must hold"
             named = f" of {label!r}" if label else ""
             raise ValueError(
-                f"label must give each class 3 rows or more to split; got {len(members)}{named}. "
+                f"{subject} 3 rows or more to split; got {len(members)}{named}. "
                 "Add rows, or a split column."
             )
         n_test = min(_share(members, test_fraction), len(members) - 2)

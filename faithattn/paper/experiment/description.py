@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ class TopKRow:
         ours: Statistics of the distance, 0 (alike) to 1.
         chance: Mean of what unrelated rankings would give.
         whole: Instances with no more than ``k`` words, compared whole.
+        tied: Instances where a tie goes beyond the first ``k`` of either score.
     """
 
     k: int
@@ -38,6 +39,7 @@ class TopKRow:
     ours: Statistics
     chance: float
     whole: int
+    tied: int
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,15 @@ class SubstitutionRow:
 
     Attributes:
         name: Range of the divergence, or ``"all"``.
-        low: Where the range begins, nats.
-        high: Where it ends.
+        jsd_from: Where the range begins, nats.
+        jsd_to: Where it ends.
         ours: Statistics of the output change.
         flipped: Share whose predicted class changes; nan where there is none.
     """
 
     name: str
-    low: float
-    high: float
+    jsd_from: float
+    jsd_to: float
     ours: Statistics
     flipped: float
 
@@ -86,12 +88,15 @@ class Described(NamedTuple):
 
     Attributes:
         top_k: One row for each number of words and pair.
+        words: On how many words attention lies that follows ``"log_odds"``, and
+            the ``"model"``'s.
         substitution: All instances, then those of each range of the divergence.
         replacement: One row for each number of words and order, the orders of
             a number together.
     """
 
     top_k: tuple[TopKRow, ...]
+    words: Mapping[str, Statistics]
     substitution: tuple[SubstitutionRow, ...]
     replacement: tuple[ReplacementRow, ...]
 
@@ -103,11 +108,15 @@ def describe_findings(top_k: Sequence[TopK], log_odds: LogOddsFindings | None) -
         top_k: Distances of the words ranked first.
         log_odds: What log-odds do; None where not measured.
     """
-    replaced = None if log_odds is None else log_odds.replacement
+    rows = tuple(_top_k_row(each) for each in top_k)
+    if log_odds is None:
+        return Described(rows, {}, (), ())
+    words = {"log_odds": log_odds.words, "model": log_odds.own_words}
     return Described(
-        tuple(_top_k_row(each) for each in top_k),
-        () if log_odds is None else substitution_rows(log_odds.substitution),
-        () if replaced is None else _replacement_rows(replaced),
+        rows,
+        {name: describe(_array(each)) for name, each in words.items()},
+        substitution_rows(log_odds.substitution),
+        () if log_odds.replacement is None else _replacement_rows(log_odds.replacement),
     )
 
 
@@ -119,6 +128,7 @@ def _top_k_row(found: TopK) -> TopKRow:
         ours=describe(_array(found.distance)),
         chance=float(found.chance[~found.distance.isnan()].double().mean()),
         whole=int((found.positions <= found.k).sum()),
+        tied=int(found.tied.sum()),
     )
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from faithattn.metrics.substitution import attention_substitution
+from faithattn.paper.experiment.concentration import effective_words
 from faithattn.paper.experiment.findings import LogOddsFindings, Replacement
 from faithattn.paper.experiment.measurement import over_batches, over_instances
 from faithattn.paper.experiment.preparation import Prepared
@@ -52,10 +53,19 @@ def find_log_odds(
     substitution = over_instances(
         prepared, lambda x, _: _substituted(prepared, log_odds, x), "log-odds", progress
     )
+    parts, order = over_batches(
+        prepared, lambda x, _: effective_words(log_odds.attention(_ids(x))), "words", False
+    )
     replacement = None
     if kind == "texts":
         replacement = _replacement(prepared, log_odds, gradient, loo, progress)
-    return LogOddsFindings(accuracy, substitution, replacement)
+    return LogOddsFindings(
+        accuracy,
+        substitution,
+        words=torch.cat(parts)[order],
+        own_words=effective_words(gradient.explanation),
+        replacement=replacement,
+    )
 
 
 def _substituted(prepared: Prepared, log_odds: LogOdds, inputs: Inputs) -> SubstitutionResult:

@@ -34,14 +34,21 @@ class LogOddsFindings(NamedTuple):
     """What the log-odds of a bag-of-words logistic regression say of a model.
 
     Attributes:
-        accuracy: Share of the test split that the regression itself gets right.
+        accuracy: Share of the test split that the regression itself gets right;
+            of several labels, the share of all labels.
         substitution: Attention by log-odds in the place of the model's.
+        words: On how many words attention by log-odds lies, ``(N,)``: even
+            attention to so many has the same entropy. Over thousands of words
+            it is nearly even, and then says little of single ones.
+        own_words: The same of the model's attention, ``(N,)``.
         replacement: The first words replaced by words of another class; None
             where there are no classes to exchange, such as several labels.
     """
 
     accuracy: float
     substitution: SubstitutionResult
+    words: Tensor
+    own_words: Tensor
     replacement: Replacement | None
 
 
@@ -57,6 +64,10 @@ class TopK(NamedTuple):
             random, ``(N,)``; nan likewise.
         positions: How many positions a text has, ``(N,)`` int64. Texts with no
             more than k are compared over all of them.
+        tied: Whether a tie in either ranking goes beyond the first k, ``(N,)``
+            bool, so that its earlier words are taken; False where there is no
+            distance. Where words that say nothing are tied, so are they: the
+            lists then agree by their places alone.
     """
 
     k: int
@@ -64,3 +75,4 @@ class TopK(NamedTuple):
     distance: Tensor
     chance: Tensor
     positions: Tensor
+    tied: Tensor

@@ -56,7 +56,7 @@ class Experiment:
         gradient_loo: Agreement of gradients with leave-one-out.
         permutation: Output change under shuffled attention.
         adversarial: Different attention that keeps the output, as the published search finds it.
-        farthest: The most different there is, or that our search finds.
+        farthest: The most different there is, or that our search finds: one of each instance.
         evidence: Shares of the scores on the supporting sentences; None where
             these are not known.
         log_odds: What the words say by themselves, and what the model makes of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,19 +64,19 @@ def top_k_agreement(
     positions = gradient.mask.sum(1)
     count, width = gradient.mask.shape
     keys = [(k, pair) for k in lengths for pair in PAIRS]
-    distances: dict[tuple[int, str], list[Tensor]] = {key: [] for key in keys}
+    parts: dict[tuple[int, str], list[_Compared]] = {key: [] for key in keys}
     # Three rankings of 64 bits, and what sorting one of them takes.
     step = chunk_size(width, bytes_per_element=96)
     for first, last in spans(count, step):
         rows = torch.arange(first, last, device=positions.device)
-        for (k, pair), distance in _distances(gradient, loo, rows, keys).items():
-            distances[k, pair].append(distance)
+        for key, compared in _compared(gradient, loo, rows, keys).items():
+            parts[key].append(compared)
     found = []
     for k, pair in keys:
-        distance = torch.cat(distances[k, pair])
+        distance, tied = (torch.cat(each) for each in zip(*parts[k, pair], strict=True))
         chance = expected_distance(positions, k).to(distance.dtype)
         chance = chance.masked_fill(distance.isnan(), math.nan)
-        found.append(TopK(k, pair, distance, chance, positions))
+        found.append(TopK(k, pair, distance, chance, positions, tied & ~distance.isnan()))
     return tuple(found)
 
 
@@ -113,15 +114,35 @@ def expected_distance(positions: Tensor, k: int) -> Tensor:
     return expected if positions.device.type == "mps" else expected.to(positions.device)
 
 
-def _distances(
+class _Compared(NamedTuple):
+    """Distances ``(n,)`` of some texts, and whether a tie goes beyond either list."""
+
+    distance: Tensor
+    tied: Tensor
+
+
+def _compared(
     gradient: Correlation, loo: Correlation, rows: Tensor, keys: Sequence[tuple[int, str]]
-) -> dict[tuple[int, str], Tensor]:
-    """Distances ``(n,)`` of some texts for each k and pair."""
+) -> dict[tuple[int, str], _Compared]:
+    """Some texts for each k and pair."""
     ranked, mask = rankings(gradient, loo, rows), gradient.mask[rows]
     dtype = gradient.explanation.dtype
+    ascending = {name: _ascending(each.ranks, mask) for name, each in ranked.items()}
     found = {}
     for k, pair in keys:
         one, other = (ranked[name] for name in PAIRS[pair])
         distance = top_k_kendall(-one.ranks.to(dtype), -other.ranks.to(dtype), k=k, mask=mask)
-        found[k, pair] = distance.masked_fill(~(one.defined & other.defined), math.nan)
+        tied = torch.zeros_like(one.defined)
+        for name in PAIRS[pair]:
+            around = ascending[name][:, k - 1 : k + 1]
+            tied |= (around[:, :1] == around[:, 1:]).any(1)
+        found[k, pair] = _Compared(
+            distance.masked_fill(~(one.defined & other.defined), math.nan), tied
+        )
     return found
+
+
+def _ascending(ranks: Tensor, mask: Tensor) -> Tensor:
+    """Ranks ``(n, L)`` in order, those outside the mask behind all others, no two of them alike."""
+    beyond = torch.arange(ranks.shape[1], device=ranks.device) + ranks.shape[1]
+    return torch.where(mask, ranks, beyond).sort(1).values

@@ -17,10 +17,11 @@ from faithattn.pages.charts.rows import Row, Style
 from faithattn.pages.document import Chart
 from faithattn.pages.escaping import plain
 from faithattn.paper.experiment import Experiment
+from faithattn.paper.experiment.comparable import published_class_of
 from faithattn.paper.published import PublishedFigure
 from faithattn.paper.report.arrays import Values, array
 from faithattn.paper.report.facts import median_length
-from faithattn.paper.report.names import published_class, unit
+from faithattn.paper.report.names import unit
 from faithattn.results.correlation import Correlation
 from faithattn.statistics import ATTENTION_BINS, mean_interval, null_spread
 
@@ -138,7 +139,9 @@ def _histogram(
     """One group: its histogram, its mean and the published mean."""
     chosen = values[group.members]
     kept = chosen[~np.isnan(chosen)]
-    name = "Overall" if group.number is None else published_class(experiment, group.number)
+    name = (
+        "Overall" if group.number is None else published_class_of(experiment.dataset, group.number)
+    )
     figure = experiment.published(measure, name)
     return Row(
         group.name,
@@ -167,12 +170,12 @@ def _by_attention(
             marks = {} if figure is None else {"published": figure.median}
             label = range_name if group.number is None else f"{range_name}, {group.name}"
             rows.append(_outline(label, values[(bins == place) & group.members], edges, marks))
+    drawn = " Published medians were read off a drawing." if any(row.marks for row in rows) else ""
     return row_chart(
         name,
         f"{title}: {described(values)}",
         f"By the largest attention weight. Bar: the middle half of the {unit(experiment)}s, with "
-        "their median. "
-        "Published medians were read off a drawing.",
+        f"their median.{drawn}",
         rows,
         Style(axis, (0, reach), tuple(edges.tolist()), height=42.0, smooth=True),
     )
@@ -184,7 +187,7 @@ def _published_range(
     """The published figure of a range of attention, of all instances or of a class."""
     if group.number is None:
         return experiment.published(measure, range_name)
-    number = published_class(experiment, group.number)
+    number = published_class_of(experiment.dataset, group.number)
     return experiment.published(measure, f"{range_name} class {number}") if number else None
 
 

@@ -100,13 +100,19 @@ def _training(experiment: Experiment) -> Iterator[Part]:
     record = experiment.record
     if record is None:
         return
-    every = zip(record.train_loss, record.dev_loss, record.dev_accuracy, strict=True)
+    scores = {
+        "training loss": record.train_loss,
+        "dev loss": record.dev_loss,
+        "dev accuracy": record.dev_accuracy,
+    }
+    # What the best epoch was chosen by; records of earlier versions have none.
+    if experiment.dataset.kind == "labels" and record.dev_f1:
+        scores["dev macro F1"] = record.dev_f1
     rows = tuple(
         (
             f"{epoch + 1}{' (kept)' if epoch == record.best_epoch else ''}",
             *(f"{value:.3f}" for value in values),
         )
-        for epoch, values in enumerate(every)
+        for epoch, values in enumerate(zip(*scores.values(), strict=True))
     )
-    columns = ("epoch", "training loss", "dev loss", "dev accuracy")
-    yield Chapter("Training", (Table("Epochs", columns, rows),))
+    yield Chapter("Training", (Table("Epochs", ("epoch", *scores), rows),))

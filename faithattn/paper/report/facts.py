@@ -14,6 +14,8 @@ from faithattn.statistics import null_spread
 
 # Of the reasons why rows were left out, so many are told; results.json has them all.
 _REASONS = 5
+# More classes, such as the entities of news, are not told one by one; results.json has them all.
+_CLASSES = 12
 
 
 def heading(experiment: Experiment) -> str:
@@ -28,15 +30,12 @@ def heading(experiment: Experiment) -> str:
 
 def facts(experiment: Experiment) -> list[str]:
     """Returns what one must know before reading the table."""
-    length = median_length(experiment)
-    explained = "premises" if experiment.dataset.kind == "pairs" else "texts"
     return [
         _accuracy(experiment),
         *_learned_little(experiment),
         *_tied(experiment),
         *_rows_left_out(experiment),
-        f"Half the tested {explained} have {length:g} words or fewer; at that length, the tau of "
-        f"unrelated scores spreads by {number(null_spread(length))} around 0.",
+        _length(experiment),
     ]
 
 
@@ -47,13 +46,16 @@ def notes(experiment: Experiment, *, published: bool) -> list[str]:
         experiment: What to describe.
         published: Whether published figures stand in the table.
     """
-    by_class = experiment.summaries["gradient_correlation"].by_predicted
+    several = experiment.dataset.kind == "labels"
+    of_shuffles = (
+        ""
+        if several
+        else "; for shuffles, those the model is unusually sure of with its own attention"
+    )
     lines = [
-        f"{'-> X: instances predicted as X. ' if by_class else ''}max: range of the largest "
-        "attention weight. interval: "
+        f"{_classes(experiment)}max: range of the largest attention weight. interval: "
         "95 % bootstrap interval of the mean. undef.: instances without a value (one word, or all "
-        "scores equal), not in the mean. p<=.05: share of instances, uncorrected; for shuffles, "
-        "those the model is unusually sure of with its own attention."
+        f"scores equal), not in the mean. p<=.05: share of instances, uncorrected{of_shuffles}."
     ]
     found = experiment.adversarial.summary().notes["instances without a feasible adversary"]
     lines.append(
@@ -78,6 +80,15 @@ def notes(experiment: Experiment, *, published: bool) -> list[str]:
     return lines
 
 
+def shows_classes(experiment: Experiment) -> bool:
+    """Whether the tables have a row for each predicted class.
+
+    Args:
+        experiment: What to describe.
+    """
+    return 0 < len(experiment.summaries["gradient_correlation"].by_predicted) <= _CLASSES
+
+
 def median_length(experiment: Experiment) -> float:
     """Returns the median number of words of the tested instances."""
     return float(experiment.gradient.mask.sum(1).double().quantile(0.5))
@@ -93,6 +104,14 @@ def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.0%}"
 
 
+def _classes(experiment: Experiment) -> str:
+    """What the rows of classes are, or why there are none."""
+    if shows_classes(experiment):
+        return "-> X: instances predicted as X. "
+    number = len(experiment.summaries["gradient_correlation"].by_predicted)
+    return f"Of the {number} classes predicted, results.json tells one by one. " if number else ""
+
+
 def _small(share: float) -> str:
     """A share that may be of a few words among thousands."""
     return f"{share:.2%}" if 0 < share < 0.01 else f"{share:.0%}"
@@ -103,6 +122,17 @@ def _of_known(experiment: Experiment) -> str:
     known = sum(bool(example.evidence) for example in experiment.examples)
     total = len(experiment.examples)
     return "" if known == total else f" (the {known:,} of {total:,} that have some)"
+
+
+def _length(experiment: Experiment) -> str:
+    """How long the tested texts are, and what that makes of a rank correlation."""
+    length = median_length(experiment)
+    explained = "premises" if experiment.dataset.kind == "pairs" else "texts"
+    words = f"Half the tested {explained} have {length:g} word{'s' * (length > 1)} or fewer"
+    if length < 2:
+        return f"{words}, too few for a tau."
+    spread = number(null_spread(length))
+    return f"{words}; at that length, the tau of unrelated scores spreads by {spread} around 0."
 
 
 def _tied(experiment: Experiment) -> Iterator[str]:
@@ -134,11 +164,11 @@ def _learned_little(experiment: Experiment) -> Iterator[str]:
     if dataset.kind == "labels":
         held = Counter(number for example in dataset.test for number in example.labels or ())
         shares = [held[number] / test.n for number in range(len(dataset.labels))]
-        yield f"No label would give {1 - sum(shares) / len(shares):.3f}."
+        yield f"Giving no text any label would give {1 - sum(shares) / len(shares):.3f}."
         # Few labels hold, so that none is right most often: F1 is what tells a model apart.
         every = sum(2 * share / (1 + share) for share in shares) / len(shares)
         if test.macro_f1 <= every + 0.05:
-            yield f"Every label would give a macro F1 of {every:.3f}: {little}"
+            yield f"Giving every text all labels would give a macro F1 of {every:.3f}: {little}"
         return
     majority, count = Counter(example.label for example in dataset.test).most_common(1)[0]
     if test.accuracy <= count / test.n + 0.05:

@@ -187,10 +187,14 @@ def _findings(experiment: Experiment) -> Iterator[tuple[str, Tensor]]:
     yield "substitution_jsd", found.substitution.jsd
     yield "substitution_tvd", found.substitution.tvd
     yield "substitution_flipped", found.substitution.flipped
+    yield "effective_words_log_odds", found.words
+    yield "effective_words_model", found.own_words
     if found.replacement is not None:
         for order, change in found.replacement.change.items():
+            flipped = found.replacement.flipped[order]
             for place, count in enumerate(found.replacement.counts):
                 yield f"replaced_{count}_{order}", change[:, place]
+                yield f"replaced_{count}_{order}_flipped", flipped[:, place]
 
 
 def _evidence(experiment: Experiment) -> dict[str, float] | None:

@@ -34,7 +34,8 @@ def _charts(experiment: Experiment) -> Iterator[Chart]:
     described, found = experiment.described, experiment.log_odds
     if described.top_k:
         yield _top_k(described.top_k)
-    if found is not None:
+    # Where the model's attention is that by log-odds, every point would be the same.
+    if found is not None and experiment.settings.attention != "log_odds":
         yield _substitution(found.substitution, described.substitution, unit(experiment))
     if described.replacement:
         yield _replacement(described.replacement)
@@ -78,7 +79,7 @@ def _substitution(
             "change of the output (TVD, of at most 1)",
             (0, math.log(2)),
             (0, largest),
-            tuple((row.low, row.high, row.ours.median) for row in rows[1:]),
+            tuple((row.jsd_from, row.jsd_to, row.ours.median) for row in rows[1:]),
         ),
         substitution_table(rows),
     )

@@ -27,12 +27,20 @@ def _log_odds(experiment: Experiment) -> dict[str, Any] | None:
     replaced = [_flat(asdict(row), "fall") for row in described.replacement]
     return {
         "accuracy": found.accuracy,
+        "effective_words": {
+            name: _statistics(asdict(each)) for name, each in described.words.items()
+        },
         "substitution": found.substitution.summary().to_dict() | {"by_jsd": ranges},
         "replacement": replaced or None,
     }
 
 
 def _flat(row: dict[str, Any], inner: str) -> dict[str, Any]:
-    """A row with its statistics beside its other values; p-values are none of them."""
-    statistics = {key: value for key, value in row.pop(inner).items() if key != "significant"}
+    """A row with its statistics beside its other values."""
+    statistics = _statistics(row.pop(inner))
     return row | statistics
+
+
+def _statistics(described: dict[str, Any]) -> dict[str, Any]:
+    """Statistics of what has no p-values."""
+    return {key: value for key, value in described.items() if key != "significant"}

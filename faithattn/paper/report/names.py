@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from faithattn.pages.escaping import plain
 from faithattn.paper.experiment import Experiment
-from faithattn.paper.published import published_datasets
 
 ENCODER_NAMES = {"bilstm": "BiLSTM", "cnn": "CNN", "average": "average"}
 ATTENTION_NAMES = {
@@ -73,18 +72,3 @@ def joined(
     """
     names = experiment.dataset.labels
     return between.join(plain(names[number], width) for number in labels)
-
-
-def published_class(experiment: Experiment, number: int) -> str:
-    """The group of published figures that a class is, empty where that cannot be told.
-
-    Numbers of classes mean the same only where the order of the published
-    classes is known; entities, for one, are numbered anew by every reader.
-
-    Args:
-        experiment: What the class belongs to.
-        number: Its number.
-    """
-    known = {each.name for each in published_datasets() if each.ordered}
-    two = len(experiment.dataset.labels) == 2
-    return str(number) if two and experiment.published_name in known else ""

@@ -9,10 +9,18 @@ from dataclasses import dataclass
 from faithattn.pages.escaping import plain
 from faithattn.pages.text import table_lines
 from faithattn.paper.experiment import Experiment
+from faithattn.paper.experiment.comparable import published_class_of
 from faithattn.paper.published import PublishedFigure
-from faithattn.paper.report.facts import facts, heading, notes, number, percent
+from faithattn.paper.report.facts import (
+    facts,
+    heading,
+    notes,
+    number,
+    percent,
+    shows_classes,
+)
 from faithattn.paper.report.finding_tables import finding_tables
-from faithattn.paper.report.names import PAIR_NAMES, published_class
+from faithattn.paper.report.names import PAIR_NAMES
 from faithattn.statistics import ATTENTION_BINS, Statistics, describe
 
 _LN2 = f"{math.log(2):.3f}"
@@ -46,8 +54,7 @@ def sections(experiment: Experiment) -> list[Section]:
     """Returns the six parts of the table."""
     settings = experiment.settings
     tau = "Kendall tau: 1 = words in the same order of importance, 0 = unrelated, -1 = reversed"
-    classes = experiment.summaries["gradient_loo"].by_predicted
-    by_class = ", and of the last by class" if classes else ""
+    by_class = ", and of the last by class" if shows_classes(experiment) else ""
     return [
         Section("Attention against gradients", tau, _rows(experiment, "gradient_correlation")),
         Section("Attention against leave-one-out", tau, _rows(experiment, "loo_correlation")),
@@ -82,9 +89,7 @@ def text_table(experiment: Experiment) -> str:
     lines = [heading(experiment), *(part for fact in facts(experiment) for part in _wrap(fact)), ""]
     every = sections(experiment)
     for section in every:
-        lines += [section.title, *_wrap(section.reading, indent="  "), _HEADER]
-        lines += [_line(row) for row in section.rows]
-        lines.append("")
+        lines += [section.title, *_wrap(section.reading, indent="  "), *_lines(section), ""]
     for found in finding_tables(experiment):
         lines += [found.title, *_wrap(found.reading, indent="  ")]
         lines += [f"  {line}".rstrip() for line in table_lines(found.table, 98)]
@@ -140,10 +145,12 @@ def _rows(experiment: Experiment, measure: str) -> tuple[TableRow, ...]:
 
 
 def _predicted_rows(experiment: Experiment, measure: str) -> Iterator[TableRow]:
-    """Yields each predicted class."""
+    """Yields each predicted class, unless there are many."""
+    if not shows_classes(experiment):
+        return
     for place, statistics in experiment.summaries[measure].by_predicted.items():
         name = f"-> {experiment.dataset.labels[place]}"
-        group = published_class(experiment, place)
+        group = published_class_of(experiment.dataset, place)
         yield TableRow(name, statistics, experiment.published(measure, group))
 
 
@@ -176,7 +183,7 @@ def _class_rows(experiment: Experiment, name: str) -> Iterator[TableRow]:
     place = (result.max_attention * 4).floor().clamp(0, 3)
     for label in experiment.summaries["permutation_test"].by_predicted:
         chosen = (place == ATTENTION_BINS.index(name)) & (result.predicted == label)
-        group = published_class(experiment, label)
+        group = published_class_of(experiment.dataset, label)
         if not group or not chosen.any():
             continue
         figure = experiment.published("permutation_test", f"{name} class {group}")
@@ -192,10 +199,16 @@ def _significance(ours: Statistics) -> str:
     return "" if math.isnan(share) else percent(share)
 
 
-def _line(row: TableRow) -> str:
-    """Returns a row with its columns under the header's."""
-    columns = [f"{cell:>{width}}" for cell, width in zip(cells(row), _WIDTHS, strict=True)]
-    return (f"  {plain(row.name, _NAME - 2)}".ljust(_NAME) + "".join(columns)).rstrip()
+def _lines(section: Section) -> list[str]:
+    """Returns rows with their columns under the header's, up to the last that says something."""
+    rows = [cells(row) for row in section.rows]
+    kept = max(place for row in rows for place, cell in enumerate(row) if cell) + 1
+    names = ["", *(f"  {plain(row.name, _NAME - 2)}" for row in section.rows)]
+    return [
+        name.ljust(_NAME)
+        + "".join(f"{cell:>{width}}" for cell, width in zip(row[:kept], _WIDTHS, strict=False))
+        for name, row in zip(names, [COLUMNS, *rows], strict=True)
+    ]
 
 
 def _wrap(text: str, indent: str = "", width: int = 100) -> list[str]:
@@ -206,8 +219,3 @@ def _wrap(text: str, indent: str = "", width: int = 100) -> list[str]:
             lines.append(indent)
         lines[-1] += word if lines[-1] == indent else f" {word}"
     return lines
-
-
-_HEADER = " " * _NAME + "".join(
-    f"{name:>{width}}" for name, width in zip(COLUMNS, _WIDTHS, strict=True)
-)

@@ -45,7 +45,7 @@ _KINDS = {
     "pairs": _Kind(_pair, pairs.LABELS, None, 0, (6000, 600, 600)),
     "questions": _Kind(news.asked, news.ENTITIES, (100, 400), 20, (1000, 200, 200)),
     "documents": _Kind(
-        partial(classified, DOCUMENTS), ("anemia", "diabetes"), (1500, 4000), 30, (120, 30, 30)
+        partial(classified, DOCUMENTS), ("anemia", "diabetes"), (1500, 4000), 30, (400, 30, 30)
     ),
 }
 KINDS = tuple(_KINDS)
@@ -146,13 +146,13 @@ def _length(kind: str, words: _Words | None) -> _Words:
         return default or (0, 0)
     if default is None:
         raise ValueError(f"words must be left out for {kind}; got {words!r}. Leave it out.")
-    low, high = (require_count("words", number) for number in words)
-    if not least <= low <= high:
+    numbers = [require_count("words", number) for number in words]
+    if len(numbers) != 2 or not least <= numbers[0] <= numbers[1]:
         raise ValueError(
             f"words must be two numbers of {least} or more for {kind}, ascending; got {words!r}. "
             f"The default is {default}."
         )
-    return low, high
+    return numbers[0], numbers[1]
 
 
 def _examples(

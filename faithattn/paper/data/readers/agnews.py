@@ -20,6 +20,7 @@ from faithattn.paper.data.splits import Row, split_rows
 
 _CLASSES = ("World", "Sports", "Business", "Sci/Tech")
 _COLUMNS = ("class", "title", "description")
+_HEADER = ["class index", "title", "description"]
 # The files' own note says that a line break is a backslash and an n; in most of
 # the texts, it is the backslash alone, before whatever the next line begins with
 # ("dwindling\band"). An n before a lower-case letter is of the next line's word.
@@ -35,11 +36,12 @@ def read_agnews(
     maximum_words: int | None = None,
     seed: int = 0,
 ) -> Dataset:
-    r"""Reads the AG News topics as published: ``train.csv`` and ``test.csv`` without header.
+    r"""Reads the AG News topics as published: ``train.csv`` and ``test.csv``.
 
     Each row is a class from 1 to 4, a title and a description, which follow
     each other as one text. Backslashes, which stand for line breaks, separate
-    words; HTML entities stay as they are.
+    words; HTML entities stay as they are. The header that some copies have,
+    ``Class Index,Title,Description``, is no row; none is needed.
 
     Args:
         path: The folder of both files, or one file, which is split at random.
@@ -112,7 +114,9 @@ def _records(path: str | PathLike[str]) -> Iterator[Record]:
         raise ValueError(
             f"path must end in .csv; got {file}. Use read_texts for files of another form."
         )
-    for line, fields in read_fields(path, ","):
+    for number, (line, fields) in enumerate(read_fields(path, ",")):
+        if number == 0 and [field.strip().lower() for field in fields] == _HEADER:
+            continue
         if len(fields) != len(_COLUMNS):
             raise ValueError(
                 "path must hold three columns in each row, the class, the title and the "
@@ -145,7 +149,7 @@ def _class(record: Record) -> str:
     if number not in ("1", "2", "3", "4"):
         raise ValueError(
             f"class must be 1, 2, 3 or 4 in every row; got {number!r} at {record.place}. Correct "
-            "the row; a file with a header is one for read_texts."
+            "the row, or use read_texts for a file with a header of its own."
         )
     return _CLASSES[int(number) - 1]
 

@@ -84,8 +84,8 @@ def read_labels(
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If a file cannot be read, a row is malformed (its line is
-            named, counted from 1), there is only one label, or one that no
-            training row has.
+            named, counted from 1), there is only one label (or a column that
+            says of one whether it holds), or one that no training row has.
 
     Examples:
         >>> import tempfile
@@ -196,10 +196,12 @@ def _label_names(rows: Sequence[Row], columns: _Columns, file: str) -> tuple[str
     if len(columns.labels) > 1:
         return columns.labels
     names = in_order({name for row in rows for name in row.labels})
-    if len(names) < 2:
+    single = all(len(row.labels) == 1 and row.labels[0].lower() in _FLAGS for row in rows)
+    if len(names) < 2 or single:
         raise ValueError(
             f"labels must name two labels or more; got {list(names)} in {columns.labels[0]!r} of "
-            f"{file}. Name the right columns with labels=, or use read_texts for one class."
+            f"{file}{', which says whether one holds' if single else ''}. Name the right columns "
+            "with labels=, or use read_texts for one class."
         )
     return names
 
