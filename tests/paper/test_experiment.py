@@ -71,6 +71,9 @@ def test_nothing_published_is_farther_than_the_farthest(texts: Experiment) -> No
     assert texts.farthest.certified.all()
     assert texts.farthest.attention.shape[1] == texts.farthest.feasible.shape[1] == 1
     assert texts.adversarial.attention.shape[1] == 2
+    found = texts.farthest.feasible[:, 0]
+    assert found.sum() > 5
+    assert torch.equal(texts.farthest.jsd[found, 0], texts.farthest.max_jsd[found])
     assert (texts.farthest.max_jsd >= texts.adversarial.max_jsd - 1e-6).all()
 
 
