@@ -150,3 +150,10 @@ def test_files_are_of_a_readable_size(path: Path) -> None:
 def test_the_package_is_typed() -> None:
     assert (ROOT / "py.typed").exists()
     assert faithattn.__version__[0].isdigit()
+
+
+def test_modules_of_the_tests_have_names_of_their_own() -> None:
+    """They are imported by their last name, so that two of one name hide each other."""
+    names = [path.name for path in Path(__file__).parent.rglob("*.py")]
+    special = {"__init__.py", "__main__.py", "conftest.py"}
+    assert not sorted({name for name in names if names.count(name) > 1} - special)

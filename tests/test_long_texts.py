@@ -7,7 +7,7 @@ import math
 import pytest
 
 from faithattn import memory_budget
-from tests.benchmarks.documents import TESTS, Line, Task, measured
+from tests.benchmarks.long_documents import TESTS, Line, Task, measured
 
 BUDGET = 8  # megabytes
 SLACK = 12  # of the allocator

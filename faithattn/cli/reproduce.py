@@ -29,9 +29,9 @@ tasks (--task):
   texts      texts of one class each, two classes or more (default): .csv, .tsv, .jsonl. The columns
              text, label and split (train, dev, test) are found by their usual names, or named by
              you. Without splits, a tenth of each class is kept for dev and for test.
-  documents  the same with texts of thousands of words, which stay on disk. Leaving out each of 4,000
-             words takes seconds a text with --encoder average or cnn, minutes with a BiLSTM: begin
-             with these, and with --instances.
+  documents  the same with texts of thousands of words, which stay on disk. Leaving out each of
+             4,000 words takes seconds a text with --encoder average or cnn, minutes with a
+             BiLSTM: begin with these, and with --instances.
   topics     the same with several classes
   labels     several independent labels a text: a column of labels joined by | or ;, a list in
              JSON, or a column of 0 and 1 for each label (--label fever,cough)

@@ -64,7 +64,9 @@ class ChangedTexts:
         self._kept: _Texts | None = None
         if len(ids) <= self._room:
             self._kept = self._texts(torch.arange(len(ids), device=ids.device))
-            run = self._kept.run(decode) if run is None else run
+            if run is None:
+                with evaluating(model):
+                    run = self._kept.run(decode)
         self.run: Run = model.run(inputs) if run is None else run
 
     def with_inputs(self, inputs: Any, rows: Tensor, gone: Tensor | None = None) -> Tensor | None:

@@ -137,7 +137,7 @@ def _tests(task: Task) -> dict[str, Callable[[Any, Any], object]]:
 
 def _in_a_process(task: Task) -> Iterator[str]:
     """A process of its own: what other models left behind cannot hide a peak."""
-    command = [sys.executable, "-m", "tests.benchmarks.documents", *map(str, task)]
+    command = [sys.executable, "-m", "tests.benchmarks.long_documents", *map(str, task)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             yield line.rstrip("\n")
